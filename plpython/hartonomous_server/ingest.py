@@ -1,0 +1,146 @@
+"""hart.ingest_model: a directory of files becomes a model in tables, or nothing at all."""
+
+import hashlib
+import json
+import os
+import time
+
+from .access import check_encoding, check_role, model_directory
+from .checkpoint import ShardReader
+from .database import rows
+from .errors import INVALID_NAME, HartError, quoted
+from .files import resolve
+from .modeldir import CHUNK, TILE, as_json, read_model
+from .progress import INTERVAL, Progress
+from .report import reported
+from .transaction import Transaction
+
+COMMIT_BYTES = 64 << 20
+MAX_NAME = 63  # bytes, as for PostgreSQL's own names
+
+
+@reported
+def ingest_model(plpy, GD, path, name):
+    """CALL hart.ingest_model(path, name)"""
+    check_role(plpy, GD, "pg_read_server_files", "ingest a model")
+    check_encoding(plpy, GD)
+    path = resolve(path, model_directory(plpy, GD))
+    name = check_name(os.path.basename(path) if name is None else name)
+    model = read_model(path)
+    for warning in model.warnings:
+        plpy.warning(warning)
+
+    transaction = Transaction(plpy)
+    begun = rows(
+        plpy,
+        GD,
+        "SELECT model_id, tiles FROM hart.begin_ingest($1, $2)",
+        ["text", "jsonb"],
+        [name, json.dumps(as_json(model))],
+    )[0]
+    writer = Writer(plpy, GD, model, begun["model_id"], begun["tiles"], transaction)
+    try:
+        transaction.commit()
+        writer.write_small_files()
+        for shard in model.shards:
+            writer.write_shard(shard)
+        rows(plpy, GD, "SELECT hart.finish_ingest($1)", ["int"], [begun["model_id"]])
+        transaction.commit()
+    except BaseException:
+        give_up(plpy, GD, begun["model_id"], transaction)
+        raise
+    plpy.notice(f"model {quoted(name)} is ready: {writer.progress.summary()}")
+
+
+def give_up(plpy, GD, model_id, transaction):
+    """Remove what was written so far. The error that led here is the one to report, so a second one only warns."""
+    try:
+        transaction.rollback()
+        rows(plpy, GD, "SELECT hart.abort_ingest($1)", ["int"], [model_id])
+        transaction.commit()
+    except (plpy.Error, plpy.SPIError) as error:
+        plpy.warning(
+            f"could not remove what was written: {error}",
+            hint="The next CALL hart.ingest_model removes it.",
+        )
+
+
+def check_name(name):
+    """A model's name: not empty, not endless, printable."""
+    problem = None
+    if not name or name != name.strip():
+        problem = "is empty, or begins or ends with a space"
+    elif len(name.encode("utf-8")) > MAX_NAME:
+        problem = f"is longer than {MAX_NAME} bytes"
+    elif not name.isprintable():
+        problem = "holds a control character"
+    if problem:
+        raise HartError(
+            f"model name {quoted(name)} {problem}",
+            INVALID_NAME,
+            hint="Give the model a name as the second argument: CALL hart.ingest_model(path, name).",
+        )
+    return name
+
+
+class Writer:
+    """Streams the files of one model into its tables."""
+
+    def __init__(self, plpy, GD, model, model_id, tiles, transaction):
+        self.plpy, self.GD = plpy, GD
+        self.model_id, self.tiles = model_id, tiles
+        self.transaction = transaction
+        self.tensor_id = 0
+        self.committed_bytes, self.committed_at = 0, time.monotonic()
+        self.progress = Progress(len(model.tensors), sum(tensor.size for tensor in model.tensors), plpy.notice)
+        self.small_files = model.small_files
+
+    def write_small_files(self):
+        """config.json, tokenizer.json and their like, whole."""
+        for name, content in self.small_files.items():
+            self.add_file(name, content, len(content), hashlib.sha256(content).digest(), False)
+
+    def write_shard(self, shard):
+        """One safetensors file: its tensors as tiles, then its header and hash."""
+        with ShardReader(shard) as reader:
+            for tensor in shard.tensors:
+                self.write_tensor(reader, tensor)
+            self.add_file(shard.name, shard.header, shard.size, reader.finish(), True)
+
+    def write_tensor(self, reader, tensor):
+        self.tensor_id += 1
+        first_tile = 0
+        for data in reader.chunks(tensor, CHUNK):
+            rows(
+                self.plpy,
+                self.GD,
+                "SELECT hart.write_tiles($1, $2, $3, $4, $5)",
+                ["text", "int", "int", "int", "bytea"],
+                [self.tiles, self.model_id, self.tensor_id, first_tile, data],
+            )
+            first_tile += -(-len(data) // TILE)
+            self.progress.add(self.tensor_id, len(data))
+            self.commit_now_and_then(tensor.name)
+
+    def commit_now_and_then(self, tensor_name):
+        """Let others see the progress, and keep transactions short."""
+        due = self.progress.done - self.committed_bytes >= COMMIT_BYTES
+        if due or time.monotonic() - self.committed_at >= INTERVAL:
+            rows(
+                self.plpy,
+                self.GD,
+                "SELECT hart.note_progress($1, $2, $3, $4)",
+                ["int", "int", "bigint", "text"],
+                [self.model_id, self.tensor_id - 1, self.progress.done, tensor_name],
+            )
+            self.transaction.commit()
+            self.committed_bytes, self.committed_at = self.progress.done, time.monotonic()
+
+    def add_file(self, name, content, size, sha256, is_checkpoint):
+        rows(
+            self.plpy,
+            self.GD,
+            "SELECT hart.add_model_file($1, $2, $3, $4, $5, $6)",
+            ["int", "text", "bytea", "bigint", "bytea", "bool"],
+            [self.model_id, name, content, size, sha256, is_checkpoint],
+        )

@@ -1,0 +1,51 @@
+"""A Hugging Face tokenizer from the bytes of its tokenizer.json."""
+
+import tokenizers
+
+from .errors import BAD_FILE_FORMAT, HartError
+
+
+def load_tokenizer(content):
+    """The tokenizer, without the truncation and padding that its file may ask for."""
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
+    except BaseException as error:
+        # A panic in the library is a BaseException. Anything else of that kind is not ours to catch.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise HartError(
+            "tokenizer.json is not valid",
+            BAD_FILE_FORMAT,
+            detail=f"{error}.",
+            hint="Download or save the model again.",
+        ) from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def largest_id(tokenizer):
+    """The largest token id, -1 in an empty vocabulary."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+
+
+def encode(tokenizer, text):
+    """Token ids of a text, with the special tokens that the tokenizer adds."""
+    return tokenizer.encode(text, add_special_tokens=True).ids
+
+
+def decode(tokenizer, ids):
+    """Text of token ids, without special tokens. PostgreSQL's text cannot hold U+0000: U+FFFD stands for it."""
+    return tokenizer.decode(ids, skip_special_tokens=True).replace("\0", "\ufffd")
+
+
+def continuation(tokenizer, prompt_ids, new_ids):
+    """What the new ids add to the text of the prompt.
+
+    Decoding them alone would lose the space before a first word, which some decoders strip.
+    """
+    whole, prompt = decode(tokenizer, prompt_ids + new_ids), decode(tokenizer, prompt_ids)
+    if not whole.startswith(prompt):
+        # A prompt that ends amid a character ends in a replacement that the new ids may complete.
+        prompt = prompt.rstrip("\ufffd")
+    return whole[len(prompt) :] if whole.startswith(prompt) else decode(tokenizer, new_ids)

@@ -1,0 +1,97 @@
+"""Text to token ids and back, with the tokenizer that is stored with a model."""
+
+from collections import OrderedDict
+
+from . import tokenizer as library
+from .database import rows, scalar
+from .errors import (
+    DATA_CORRUPTED,
+    INVALID_PARAMETER_VALUE,
+    NULL_VALUE_NOT_ALLOWED,
+    HartError,
+)
+from .report import reported
+
+# Tokenizers kept in a session: one takes some tens of MB.
+CACHED = 4
+
+
+@reported
+def encode(plpy, GD, text, model):
+    """hart.tokenize"""
+    if text is None:
+        return None
+    return library.encode(session_tokenizer(plpy, GD, model)[0], text)
+
+
+@reported
+def decode(plpy, GD, ids, model):
+    """hart.detokenize"""
+    if ids is None:
+        return None
+    tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
+    check_ids(ids, vocab_size)
+    return library.decode(tokenizer, ids)
+
+
+@reported
+def continuation(plpy, GD, prompt_ids, new_ids, model):
+    """hart.detokenize_continuation"""
+    if prompt_ids is None or new_ids is None:
+        return None
+    tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
+    check_ids(prompt_ids, vocab_size)
+    check_ids(new_ids, vocab_size)
+    return library.continuation(tokenizer, prompt_ids, new_ids)
+
+
+def session_tokenizer(plpy, GD, model):
+    """The model's tokenizer, from the session's cache when the stored file is still the same; and vocab_size."""
+    found = rows(
+        plpy,
+        GD,
+        "SELECT f.model_id, f.sha256, m.vocab_size FROM hart.model_files f JOIN hart.model_registry m USING (model_id)"
+        " WHERE f.model_id = hart.resolve_model($1) AND f.name = 'tokenizer.json'",
+        ["text"],
+        [model],
+    )
+    if not found:
+        raise HartError("the model has no tokenizer", DATA_CORRUPTED, hint="Drop the model and ingest it again.")
+    key = found[0]["model_id"], bytes(found[0]["sha256"])
+    cache = GD.setdefault("hartonomous_tokenizers", OrderedDict())
+    if key not in cache:
+        cache[key] = library.load_tokenizer(stored_file(plpy, GD, key[0]))
+        while len(cache) > CACHED:
+            cache.popitem(last=False)
+    cache.move_to_end(key)
+    return cache[key], found[0]["vocab_size"]
+
+
+def stored_file(plpy, GD, model_id):
+    """The bytes of the model's tokenizer.json."""
+    return scalar(
+        plpy,
+        GD,
+        "SELECT content AS value FROM hart.model_files WHERE model_id = $1 AND name = 'tokenizer.json'",
+        ["int"],
+        [model_id],
+    )
+
+
+def check_ids(ids, vocab_size):
+    """Ids are numbers from 0 up, below the size of the vocabulary."""
+    for token in ids:
+        if token is None:
+            raise HartError(
+                "token ids must not be null", NULL_VALUE_NOT_ALLOWED, hint="Remove the nulls, with array_remove for example."
+            )
+        if isinstance(token, list):
+            raise HartError(
+                "token ids must be an array of one dimension", INVALID_PARAMETER_VALUE, hint="Decode one row at a time."
+            )
+        if not 0 <= token < vocab_size:
+            raise HartError(
+                f"token id {token} is out of range",
+                INVALID_PARAMETER_VALUE,
+                hint=f"The model's token ids are 0 to {vocab_size - 1}.",
+            )

@@ -1,0 +1,150 @@
+-- Models as rows. The catalog is readable by everybody, as pg_class is; the weights (hart.tiles_<model_id>)
+-- and the files are readable by whom the model's owner grants SELECT on its tiles.
+
+CREATE SEQUENCE hart.model_id_seq AS integer;
+COMMENT ON SEQUENCE hart.model_id_seq IS 'numbers of models; never used twice, so that what a session remembers of a model cannot be another''s';
+
+CREATE TABLE hart.model_registry (
+    model_id        integer PRIMARY KEY,
+    name            text NOT NULL UNIQUE,
+    state           text NOT NULL CHECK (state IN ('ingesting', 'ready')),
+    architecture    text NOT NULL,
+    dim             integer NOT NULL,
+    hidden_dim      integer NOT NULL,
+    n_layers        integer NOT NULL,
+    n_heads         integer NOT NULL,
+    n_kv_heads      integer NOT NULL,
+    head_dim        integer NOT NULL,
+    vocab_size      integer NOT NULL,
+    max_positions   integer NOT NULL,
+    rms_norm_eps    float8 NOT NULL,
+    rope_inv_freq   real[] NOT NULL,
+    tied_embeddings boolean NOT NULL,
+    eos_token_ids   integer[] NOT NULL,
+    parameters      bigint NOT NULL,
+    source_bytes    bigint NOT NULL,
+    path            text NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ready_at        timestamptz,
+    backend_pid     integer,
+    tensors_total   integer NOT NULL,
+    tensors_done    integer NOT NULL DEFAULT 0,
+    bytes_total     bigint NOT NULL,
+    bytes_done      bigint NOT NULL DEFAULT 0,
+    current_tensor  text,
+    updated_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE hart.model_registry IS 'one row a model: its shape, how positions are encoded, how far its ingestion is';
+COMMENT ON COLUMN hart.model_registry.rope_inv_freq IS 'angle per position of each pair of dimensions of a head, scaling applied';
+COMMENT ON COLUMN hart.model_registry.eos_token_ids IS 'tokens that end a text';
+COMMENT ON COLUMN hart.model_registry.source_bytes IS 'size of the checkpoint files';
+
+CREATE TABLE hart.tensors (
+    model_id        integer NOT NULL REFERENCES hart.model_registry ON DELETE CASCADE,
+    tensor_id       integer NOT NULL,
+    name            text NOT NULL,
+    shape           integer[] NOT NULL,
+    dtype           text NOT NULL CHECK (dtype IN ('F32', 'F16', 'BF16')),
+    encoding        text NOT NULL DEFAULT 'plain' CHECK (encoding = 'plain'),
+    bytes           bigint NOT NULL,
+    n_tiles         integer NOT NULL,
+    file            text NOT NULL,
+    file_offset     bigint NOT NULL,
+    PRIMARY KEY (model_id, tensor_id),
+    UNIQUE (model_id, name)
+);
+COMMENT ON TABLE hart.tensors IS 'the tensors of each model under their names in the checkpoint';
+COMMENT ON COLUMN hart.tensors.encoding IS 'how the tiles hold the numbers; plain: little-endian, row-major, as in the checkpoint';
+COMMENT ON COLUMN hart.tensors.file_offset IS 'where the tensor begins in its file';
+
+CREATE TABLE hart.model_files (
+    model_id        integer NOT NULL REFERENCES hart.model_registry ON DELETE CASCADE,
+    name            text NOT NULL,
+    content         bytea NOT NULL,
+    size            bigint NOT NULL,
+    sha256          bytea NOT NULL,
+    is_checkpoint   boolean NOT NULL,
+    PRIMARY KEY (model_id, name)
+);
+COMMENT ON TABLE hart.model_files IS 'the files of each model; of a checkpoint file only its header, the rest being tiles';
+COMMENT ON COLUMN hart.model_files.sha256 IS 'SHA-256 of the whole file as it was ingested';
+
+CREATE TABLE hart.tiles (
+    model_id        integer NOT NULL,
+    tensor_id       integer NOT NULL,
+    tile_no         integer NOT NULL,
+    payload         bytea NOT NULL
+) PARTITION BY LIST (model_id);
+ALTER TABLE hart.tiles ALTER COLUMN payload SET STORAGE PLAIN;
+COMMENT ON TABLE hart.tiles IS 'the weights: each tensor''s bytes cut every 8064, so that a tile fills a page; one partition a model, hart.tiles_<model_id>';
+
+-- Models are data of the user's: pg_dump takes them.
+SELECT pg_catalog.pg_extension_config_dump('hart.model_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('hart.model_registry', '');
+SELECT pg_catalog.pg_extension_config_dump('hart.tensors', '');
+SELECT pg_catalog.pg_extension_config_dump('hart.model_files', '');
+
+CREATE FUNCTION hart.tiles_of(model_id integer) RETURNS regclass
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+RETURN to_regclass('hart.tiles_' || model_id);
+COMMENT ON FUNCTION hart.tiles_of(integer) IS 'the table with a model''s tiles; NULL when there is none';
+
+CREATE FUNCTION hart.can_read(model_id integer) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce(has_table_privilege(hart.tiles_of(model_id), 'SELECT'), false);
+COMMENT ON FUNCTION hart.can_read(integer) IS 'whether the current role has SELECT on a model''s tiles, which is what it takes to use the model';
+
+ALTER TABLE hart.model_files ENABLE ROW LEVEL SECURITY;
+CREATE POLICY readers ON hart.model_files FOR SELECT USING (hart.can_read(model_id));
+
+CREATE VIEW hart.models AS
+SELECT name, architecture, parameters, source_bytes AS bytes_in,
+       pg_total_relation_size(hart.tiles_of(model_id)) AS bytes_stored,
+       state, ready_at, n_layers, dim, vocab_size, max_positions AS context_length,
+       hart.tiles_of(model_id) AS tiles, model_id
+FROM hart.model_registry;
+COMMENT ON VIEW hart.models IS 'one row a model: name, architecture, number of parameters, bytes of the checkpoint and of the tiles with their index, state, since when ready, shape, table of its tiles';
+
+CREATE VIEW hart.ingest_progress AS
+SELECT name, backend_pid AS pid, tensors_done, tensors_total, current_tensor,
+       round(bytes_done / 1e6, 1) AS mb_done, round(bytes_total / 1e6, 1) AS mb_total,
+       round((bytes_done / 1e6 / nullif(extract(epoch FROM updated_at - created_at), 0))::numeric, 1) AS mb_per_second,
+       make_interval(secs => extract(epoch FROM updated_at - created_at)::float8
+                             * (bytes_total - bytes_done) / nullif(bytes_done, 0)) AS time_left,
+       created_at AS started_at, updated_at
+FROM hart.model_registry
+WHERE state = 'ingesting';
+COMMENT ON VIEW hart.ingest_progress IS 'models on their way in: how far, how fast, how long still';
+
+GRANT SELECT ON hart.model_registry, hart.tensors, hart.model_files, hart.models, hart.ingest_progress TO PUBLIC;
+
+CREATE FUNCTION hart.resolve_model(model text DEFAULT NULL) RETURNS integer
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    wanted text := coalesce(model, nullif(current_setting('hart.model', true), ''));
+    found_id integer;
+    names text[];
+BEGIN
+    SELECT array_agg(r.name ORDER BY r.name) INTO names FROM hart.model_registry r WHERE r.state = 'ready';
+    IF names IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = 'there is no model in this database',
+            HINT = 'CALL hart.ingest_model with the folder of a safetensors model.';
+    ELSIF wanted IS NULL AND cardinality(names) > 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'ambiguous_parameter', MESSAGE = 'no model is named and there are several',
+            DETAIL = format('Models: %s.', array_to_string(names, ', ')),
+            HINT = 'Name one, or SET hart.model.';
+    END IF;
+    SELECT r.model_id INTO found_id FROM hart.model_registry r
+    WHERE r.name = coalesce(wanted, names[1]) AND r.state = 'ready';
+    IF found_id IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', wanted),
+            DETAIL = format('Models: %s.', array_to_string(names, ', ')),
+            HINT = 'Name one of them; a model that is being ingested is not there yet.';
+    ELSIF NOT hart.can_read(found_id) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = format('permission denied for model "%s"', coalesce(wanted, names[1])),
+            HINT = format('Its owner can GRANT SELECT ON hart.tiles_%s to you.', found_id);
+    END IF;
+    RETURN found_id;
+END $$;
+COMMENT ON FUNCTION hart.resolve_model(text) IS 'number of the model a call means: the one named, else the setting hart.model, else the only one; refused to who may not read its tiles';

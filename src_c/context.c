@@ -1,0 +1,335 @@
+/*
+ * context.c
+ *	  Life of a context: opening, handing out, ending with its (sub)transaction.
+ */
+#include "context.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(hart_context_in);
+PG_FUNCTION_INFO_V1(hart_context_out);
+PG_FUNCTION_INFO_V1(hart_open_context);
+PG_FUNCTION_INFO_V1(hart_close_context);
+PG_FUNCTION_INFO_V1(hart_context_n_layers);
+PG_FUNCTION_INFO_V1(hart_context_max_positions);
+
+static HartContext *open_contexts = NULL;
+static uint64 last_id = 0;
+
+static void
+unlink_context(HartContext *ctx)
+{
+	HartContext **link = &open_contexts;
+
+	while (*link != ctx)
+		link = &(*link)->next;
+	*link = ctx->next;
+}
+
+/* Release everything; isCommit is false so that nothing held counts as leaked. */
+static void
+close_context(HartContext *ctx)
+{
+	unlink_context(ctx);
+	UnregisterSnapshotFromOwner(ctx->snapshot, ctx->owner);
+	ResourceOwnerRelease(ctx->owner, RESOURCE_RELEASE_BEFORE_LOCKS, false, false);
+	ResourceOwnerRelease(ctx->owner, RESOURCE_RELEASE_LOCKS, false, false);
+	ResourceOwnerRelease(ctx->owner, RESOURCE_RELEASE_AFTER_LOCKS, false, false);
+	ResourceOwnerDelete(ctx->owner);
+	MemoryContextDelete(ctx->memory);
+}
+
+/* The owner is a child of the (sub)transaction's, which is about to release it. */
+static void
+forget_context(HartContext *ctx)
+{
+	unlink_context(ctx);
+	MemoryContextDelete(ctx->memory);
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			while (open_contexts != NULL)
+				close_context(open_contexts);
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			while (open_contexts != NULL)
+				forget_context(open_contexts);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent_subid, void *arg)
+{
+	HartContext *next;
+
+	for (HartContext *ctx = open_contexts; ctx != NULL; ctx = next)
+	{
+		next = ctx->next;
+		if (ctx->subid != subid)
+			continue;
+		if (event == SUBXACT_EVENT_PRE_COMMIT_SUB)
+		{
+			ctx->subid = parent_subid;
+			ResourceOwnerNewParent(ctx->owner, ResourceOwnerGetParent(CurTransactionResourceOwner));
+		}
+		else if (event == SUBXACT_EVENT_ABORT_SUB)
+			forget_context(ctx);
+	}
+}
+
+void
+hart_context_init(void)
+{
+	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
+}
+
+ResourceOwner
+hart_context_enter(HartContext *ctx)
+{
+	ResourceOwner old = CurrentResourceOwner;
+
+	CurrentResourceOwner = ctx->owner;
+	return old;
+}
+
+/* Ensure the user may read every row of the table: we read its pages without the executor */
+static void
+check_readable(Oid relid)
+{
+	AclResult	result = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
+
+	if (result != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s", get_rel_name(relid)),
+				 errhint("GRANT SELECT ON hart.%s to the role that runs the model.", get_rel_name(relid))));
+}
+
+static void
+check_no_row_security(Oid relid)
+{
+	if (check_enable_rls(relid, InvalidOid, false) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row-level security hides tiles of table \"%s\" from this role", get_rel_name(relid)),
+				 errhint("A model runs as a whole: grant or revoke SELECT on its table instead.")));
+}
+
+/* Lock and open the table with a model's tiles, hart.tiles_<model_id>; the lock stays to the end of the transaction */
+static void
+open_tiles(HartContext *ctx, ResourceOwner outer)
+{
+	Oid			namespace = get_namespace_oid("hart", false);
+	char	   *relname = psprintf("tiles_%d", ctx->config.model_id);
+	Oid			relid = get_relname_relid(relname, namespace);
+	Oid			parent = get_relname_relid("tiles", namespace);
+
+	if (OidIsValid(relid))
+	{
+		CurrentResourceOwner = outer;
+		LockRelationOid(relid, AccessShareLock);
+		CurrentResourceOwner = ctx->owner;
+		ctx->rel = try_relation_open(relid, NoLock);
+	}
+	if (ctx->rel == NULL || ctx->rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table hart.%s of model \"%s\" does not exist", relname, ctx->config.name),
+				 errhint("CALL hart.drop_model and ingest the model again.")));
+	if (ctx->rel->rd_tableam != GetHeapamTableAmRoutine())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table hart.%s is not a heap", relname),
+				 errhint("ALTER TABLE hart.%s SET ACCESS METHOD heap.", relname)));
+	check_readable(relid);
+	check_no_row_security(relid);
+	if (OidIsValid(parent))
+		check_no_row_security(parent);
+}
+
+/* hart.open_context(model text) → context */
+Datum
+hart_open_context(PG_FUNCTION_ARGS)
+{
+	text	   *model = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+	HartContext *ctx;
+	MemoryContext memory;
+	MemoryContext old_memory;
+	ResourceOwner outer = CurrentResourceOwner;
+
+	hart_check_version();
+	memory = AllocSetContextCreate(TopTransactionContext, "hart context", ALLOCSET_DEFAULT_SIZES);
+	old_memory = MemoryContextSwitchTo(memory);
+	ctx = palloc0(sizeof(HartContext));
+	ctx->memory = memory;
+	ctx->id = ++last_id;
+	ctx->subid = GetCurrentSubTransactionId();
+	ctx->owner = ResourceOwnerCreate(CurTransactionResourceOwner, "hart context");
+	ctx->snapshot = RegisterSnapshotOnOwner(GetActiveSnapshot(), ctx->owner);
+	ctx->next = open_contexts;
+	open_contexts = ctx;
+
+	hart_load_model_spec(ctx, model);
+	CurrentResourceOwner = ctx->owner;
+	open_tiles(ctx, outer);
+	ctx->tiles = hart_tiles_open(ctx->rel, ctx->snapshot, ctx->config.model_id, ctx->ranges, ctx->n_tensors);
+	CurrentResourceOwner = outer;
+	ctx->cache = hart_kv_create(ctx->config.n_layers, ctx->config.n_kv_heads, ctx->config.head_dim);
+	MemoryContextSwitchTo(old_memory);
+	PG_RETURN_DATUM(UInt64GetDatum(ctx->id));
+}
+
+HartContext *
+hart_context_lookup(Datum handle)
+{
+	uint64		id = DatumGetUInt64(handle);
+
+	for (HartContext *ctx = open_contexts; ctx != NULL; ctx = ctx->next)
+		if (ctx->id == id)
+			return ctx;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("context " UINT64_FORMAT " is not open", id),
+			 errhint("A context lives in the transaction that called hart.open_context, until hart.close_context.")));
+}
+
+/* hart.close_context(context) */
+Datum
+hart_close_context(PG_FUNCTION_ARGS)
+{
+	close_context(PG_GETARG_CONTEXT(0));
+	PG_RETURN_VOID();
+}
+
+Datum
+hart_context_in(PG_FUNCTION_ARGS)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot make a value of type %s from text", "hart.context"),
+			 errhint("Use hart.open_context.")));
+}
+
+Datum
+hart_context_out(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_CSTRING(psprintf(UINT64_FORMAT, DatumGetUInt64(PG_GETARG_DATUM(0))));
+}
+
+Datum
+hart_context_n_layers(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(PG_GETARG_CONTEXT(0)->config.n_layers);
+}
+
+Datum
+hart_context_max_positions(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(PG_GETARG_CONTEXT(0)->config.max_positions);
+}
+
+static HartModule *
+find_module(HartModuleList *list, const text *name)
+{
+	size_t		length = VARSIZE_ANY_EXHDR(name);
+
+	for (int i = 0; i < list->n; i++)
+		if (strlen(list->modules[i].name) == length && memcmp(list->modules[i].name, VARDATA_ANY(name), length) == 0)
+			return &list->modules[i];
+	return NULL;
+}
+
+HartModule *
+hart_context_module(HartContext *ctx, int32 layer, const text *name, bool missing_ok)
+{
+	HartModule *module;
+
+	if (layer < 0 || layer >= ctx->config.n_layers)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("layer %d is out of range", layer),
+				 errhint("Layers of model \"%s\" are counted from 0 to %d.", ctx->config.name, ctx->config.n_layers - 1)));
+	module = find_module(&ctx->layers[layer], name);
+	if (!missing_ok && (module == NULL || module->weight == NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("layer %d of model \"%s\" has no \"%s\"", layer, ctx->config.name, text_to_cstring(name)),
+				 errhint("Look in hart.tensors for the names.")));
+	return module;
+}
+
+HartModule *
+hart_context_outer_module(HartContext *ctx, const text *name)
+{
+	HartModule *module = find_module(&ctx->outer, name);
+
+	if (module == NULL || module->weight == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("model \"%s\" has no \"%s\"", ctx->config.name, text_to_cstring(name)),
+				 errhint("Look in hart.tensors for the names.")));
+	return module;
+}
+
+float *
+hart_context_scratch(HartContext *ctx, size_t n)
+{
+	if (n > ctx->scratch_size)
+	{
+		if (ctx->scratch)
+			pfree(ctx->scratch);
+		ctx->scratch = NULL;
+		ctx->scratch_size = 0;
+		ctx->scratch = MemoryContextAllocHuge(ctx->memory, n * sizeof(float));
+		ctx->scratch_size = n;
+	}
+	return ctx->scratch;
+}
+
+const float *
+hart_context_values(HartContext *ctx, HartTensor *tensor)
+{
+	int64		n = tensor->rows * tensor->cols;
+	size_t		per_tile = HART_TILE_BYTES / hart_dtype_size(tensor->dtype);
+	int64		n_tiles = hart_tile_count(tensor->tiles->bytes);
+	ResourceOwner old;
+	const char *const *payload;
+	float	   *values;
+
+	if (tensor->values != NULL)
+		return tensor->values;
+	values = MemoryContextAllocHuge(ctx->memory, Max(n, 1) * sizeof(float));
+	old = hart_context_enter(ctx);
+	payload = hart_tiles_pin(ctx->tiles, tensor->tiles->first, n_tiles);
+	for (int64 i = 0; i < n_tiles; i++)
+		hart_kernels->widen[tensor->dtype] (payload[i], values + i * per_tile, Min(per_tile, n - i * per_tile));
+	hart_tiles_unpin(ctx->tiles, tensor->tiles->first, n_tiles);
+	CurrentResourceOwner = old;
+	tensor->values = values;
+	return values;
+}

@@ -1,0 +1,142 @@
+/*
+ * hilbert.c
+ *		The Hilbert curve through the 4D cube [-1, 1]^4.
+ *
+ * Skilling's transform works on the "transpose" of the index: DIMS words of
+ * `bits` bits, where bit j of word i is bit (j * DIMS + DIMS - 1 - i) of the
+ * index.  Each step of it depends on higher bits only, hence the prefix
+ * property promised in hilbert.h.
+ */
+#include "hilbert.h"
+
+#include <math.h>
+
+#define DIMS HART_HILBERT_DIMS
+
+/* Turn cell coordinates into the transposed index, in place */
+static void
+axes_to_transpose(uint32_t x[DIMS], int bits)
+{
+	uint32_t	top = UINT32_C(1) << (bits - 1);
+	uint32_t	flip = 0;
+
+	/* Undo the rotations and reflections of the cells, outermost first */
+	for (uint32_t q = top; q > 1; q >>= 1)
+	{
+		uint32_t	low = q - 1;
+
+		for (int i = 0; i < DIMS; i++)
+		{
+			if (x[i] & q)
+				x[0] ^= low;
+			else
+			{
+				uint32_t	swap = (x[0] ^ x[i]) & low;
+
+				x[0] ^= swap;
+				x[i] ^= swap;
+			}
+		}
+	}
+
+	/* Gray encode */
+	for (int i = 1; i < DIMS; i++)
+		x[i] ^= x[i - 1];
+	for (uint32_t q = top; q > 1; q >>= 1)
+	{
+		if (x[DIMS - 1] & q)
+			flip ^= q - 1;
+	}
+	for (int i = 0; i < DIMS; i++)
+		x[i] ^= flip;
+}
+
+/* Turn the transposed index into cell coordinates, in place */
+static void
+transpose_to_axes(uint32_t x[DIMS], int bits)
+{
+	uint32_t	end = UINT32_C(1) << bits;
+	uint32_t	gray = x[DIMS - 1] >> 1;
+
+	/* Gray decode */
+	for (int i = DIMS - 1; i > 0; i--)
+		x[i] ^= x[i - 1];
+	x[0] ^= gray;
+
+	/* Redo the rotations and reflections of the cells, innermost first */
+	for (uint32_t q = 2; q != end; q <<= 1)
+	{
+		uint32_t	low = q - 1;
+
+		for (int i = DIMS - 1; i >= 0; i--)
+		{
+			if (x[i] & q)
+				x[0] ^= low;
+			else
+			{
+				uint32_t	swap = (x[0] ^ x[i]) & low;
+
+				x[0] ^= swap;
+				x[i] ^= swap;
+			}
+		}
+	}
+}
+
+bool
+hart_hilbert_encode(const double p[DIMS], int bits, uint64_t *index)
+{
+	uint32_t	x[DIMS];
+	uint64_t	result = 0;
+	int32_t		half;
+
+	if (bits < 1 || bits > HART_HILBERT_MAX_BITS)
+		return false;
+
+	half = INT32_C(1) << (bits - 1);
+	for (int i = 0; i < DIMS; i++)
+	{
+		int32_t		cell;
+
+		/* Written so that NaN fails it */
+		if (!(p[i] >= -1.0 && p[i] <= 1.0))
+			return false;
+
+		/* Scaling before shifting is exact; (p + 1) * half would round */
+		cell = (int32_t) floor(p[i] * half) + half;
+		x[i] = (uint32_t) (cell < 2 * half ? cell : 2 * half - 1);
+	}
+
+	axes_to_transpose(x, bits);
+
+	for (int j = bits - 1; j >= 0; j--)
+	{
+		for (int i = 0; i < DIMS; i++)
+			result = (result << 1) | ((x[i] >> j) & 1);
+	}
+	*index = result;
+	return true;
+}
+
+bool
+hart_hilbert_decode(uint64_t index, int bits, double p[DIMS])
+{
+	uint32_t	x[DIMS] = {0};
+	double		half;
+
+	if (bits < 1 || bits > HART_HILBERT_MAX_BITS || index >> (DIMS * bits) != 0)
+		return false;
+
+	for (int j = bits - 1; j >= 0; j--)
+	{
+		for (int i = 0; i < DIMS; i++)
+			x[i] = (x[i] << 1) | ((index >> (j * DIMS + DIMS - 1 - i)) & 1);
+	}
+
+	transpose_to_axes(x, bits);
+
+	half = (double) (UINT32_C(1) << (bits - 1));
+	for (int i = 0; i < DIMS; i++)
+		p[i] = (x[i] + 0.5) / half - 1.0;
+	return true;
+}

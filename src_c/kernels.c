@@ -1,0 +1,84 @@
+/*
+ * kernels.c
+ *		Choosing the set of kernels for this processor.
+ */
+#include "kernels_internal.h"
+
+#include <string.h>
+
+#ifdef HART_X86_KERNELS
+#include <cpuid.h>
+#endif
+
+const HartKernels *hart_kernels = &hart_kernels_portable;
+
+#ifdef HART_X86_KERNELS
+
+/* AVX2, FMA and F16C, and an operating system that saves the registers */
+static bool
+has_avx2(void)
+{
+	unsigned	eax,
+				ebx,
+				ecx,
+				edx;
+
+	/* Not every compiler's __builtin_cpu_supports knows of F16C */
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+		__get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
+}
+
+/* The AVX-512 subsets of every server processor since Skylake */
+static bool
+has_avx512(void)
+{
+	return has_avx2() && __builtin_cpu_supports("avx512f") &&
+		__builtin_cpu_supports("avx512bw") &&
+		__builtin_cpu_supports("avx512dq") &&
+		__builtin_cpu_supports("avx512vl");
+}
+
+#endif							/* HART_X86_KERNELS */
+
+const HartKernels *
+hart_find_kernels(const char *name)
+{
+	if (strcmp(name, "portable") == 0)
+		return &hart_kernels_portable;
+#ifdef HART_X86_KERNELS
+	if (strcmp(name, "avx2") == 0 && has_avx2())
+		return &hart_kernels_avx2;
+	if (strcmp(name, "avx512") == 0 && has_avx512())
+		return &hart_kernels_avx512;
+#endif
+	return NULL;
+}
+
+bool
+hart_select_kernels(const char *name)
+{
+	static const char *const best_first[] = {"avx512", "avx2", "portable"};
+	const HartKernels *found = NULL;
+
+	if (strcmp(name, "auto") == 0)
+	{
+		for (int i = 0; found == NULL; i++)
+			found = hart_find_kernels(best_first[i]);
+	}
+	else
+		found = hart_find_kernels(name);
+
+	if (found == NULL)
+		return false;
+	hart_kernels = found;
+	return true;
+}
+
+size_t
+hart_gemm_scratch(size_t n, size_t k)
+{
+	size_t		columns = n < GEMM_COLUMNS ? (n + 31) / 32 * 32 : GEMM_COLUMNS;
+	size_t		depth = k < GEMM_DEPTH ? k : GEMM_DEPTH;
+
+	return columns * depth + GEMM_MAX_ROWS * GEMM_X_STRIDE + GEMM_ALIGN_FLOATS;
+}

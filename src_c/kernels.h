@@ -1,0 +1,125 @@
+/*
+ * kernels.h
+ *		The arithmetic of a transformer on raw memory: dot products, matrix
+ *		products, normalisation, softmax, SwiGLU and attention.
+ *
+ * Nothing here knows of PostgreSQL.  Every kernel exists in plain C
+ * ("portable", the reference) and, on x86-64, for AVX2 and AVX-512; the set is
+ * chosen once, at run time, from what the processor has.  Results may differ
+ * between sets by rounding.  Within one set they depend on the values and the
+ * sizes only, never on the alignment of the arrays.
+ *
+ * Sizes count elements.  Arrays need the alignment of their element type only,
+ * weights not even that.  No kernel allocates memory or reads past an array.
+ */
+#ifndef HART_KERNELS_H
+#define HART_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* How weights are stored: IEEE binary32, IEEE binary16, the top half of binary32 */
+typedef enum HartDtype
+{
+	HART_F32,
+	HART_F16,
+	HART_BF16
+} HartDtype;
+
+#define HART_N_DTYPES 3
+
+/* Bytes of one weight */
+static inline size_t
+hart_dtype_size(HartDtype dtype)
+{
+	return dtype == HART_F32 ? 4 : 2;
+}
+
+typedef struct HartKernels
+{
+	const char *name;			/* "portable", "avx2" or "avx512" */
+
+	/* sum of a[i] * b[i] */
+	float		(*dot) (const float *a, const float *b, size_t n);
+
+	/*
+	 * sum of w[i] * x[i], with the n weights in their storage dtype at any
+	 * address
+	 */
+	float		(*dot_weights[HART_N_DTYPES]) (const void *w, const float *x,
+											   size_t n);
+
+	/*
+	 * out[i] = w[i] as float32.  Exact for every value, subnormals and
+	 * infinities included; a signalling float16 NaN becomes the quiet NaN of
+	 * the same payload, as the processor's own conversion makes it.
+	 */
+	void		(*widen[HART_N_DTYPES]) (const void *w, float *out, size_t n);
+
+	/* y[i] += a * x[i] */
+	void		(*axpy) (float a, const float *x, float *y, size_t n);
+
+	/*
+	 * y = x * w^T, or y += x * w^T if accumulate:
+	 *		y[i * ldy + j] (+)= sum over l of x[i * ldx + l] * w[j * ldw + l]
+	 * x: (m, k), w: (n, k), y: (m, n), all row-major, with the distances
+	 * between rows ldx, ldw >= k and ldy >= n.  y overlaps neither x nor w.
+	 * scratch: hart_gemm_scratch(n, k) floats, not shared between threads.
+	 * Meant for a w that stays in the L2 cache, 16 to 64 rows of it.
+	 */
+	void		(*gemm_nt) (size_t m, size_t n, size_t k,
+							const float *x, size_t ldx,
+							const float *w, size_t ldw,
+							float *y, size_t ldy,
+							bool accumulate, float *scratch);
+
+	/*
+	 * out = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich, "Root Mean
+	 * Square Layer Normalization", 2019).  out may be x.
+	 */
+	void		(*rms_norm) (const float *x, const float *weight, float *out,
+							 size_t n, float eps);
+
+	/*
+	 * x[i] = exp(x[i] - max) / sum, in place.  -inf gives 0; a NaN, a +inf, or
+	 * nothing but -inf makes every result NaN.
+	 */
+	void		(*softmax) (float *x, size_t n);
+
+	/*
+	 * out = silu(gate) * up, where silu(g) = g / (1 + exp(-g)) (Shazeer, "GLU
+	 * Variants Improve Transformer", 2020).  Finite for every finite gate; NaNs
+	 * propagate.  out may be gate or up.
+	 */
+	void		(*swiglu) (const float *gate, const float *up, float *out,
+						   size_t n);
+
+	/* out[p] = scale * (q . k[p]); q: (head_dim), k: (n_pos, head_dim) */
+	void		(*scores) (const float *q, const float *k, size_t n_pos,
+						   size_t head_dim, float scale, float *out);
+
+	/* out[d] = sum over p of weight p[p] * v[p][d]; v: (n_pos, head_dim) */
+	void		(*weighted_sum) (const float *p, const float *v, size_t n_pos,
+								 size_t head_dim, float *out);
+} HartKernels;
+
+/*
+ * The set in force: "portable" until hart_select_kernels says otherwise, so
+ * never NULL.
+ */
+extern const HartKernels *hart_kernels;
+
+/*
+ * Put the named set in force; "auto" is the best this processor has.  Returns
+ * false, and changes nothing, if this processor or this build lacks it.
+ */
+extern bool hart_select_kernels(const char *name);
+
+/* The named set, or NULL if this processor or this build lacks it */
+extern const HartKernels *hart_find_kernels(const char *name);
+
+/* Floats of scratch that gemm_nt needs, whichever set is in force */
+extern size_t hart_gemm_scratch(size_t n, size_t k);
+
+#endif							/* HART_KERNELS_H */

@@ -1,0 +1,140 @@
+/*
+ * kernels_avx512.c
+ *		The kernels for AVX-512 (F, BW, DQ and VL): vectors of 16 floats.
+ */
+#include "kernels_internal.h"
+
+#ifdef HART_X86_KERNELS
+
+#include <immintrin.h>
+#include <math.h>
+
+#define SIMD_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
+#define SIMD_SET_NAME "avx512"
+#define SIMD_SET hart_kernels_avx512
+#define LANES 16
+#define GEMM_ROWS 14
+#define OP static inline __attribute__((always_inline)) SIMD_TARGET
+
+typedef __m512 vec;
+
+#define v_load(p)		_mm512_loadu_ps(p)
+#define v_store(p, v)	_mm512_storeu_ps(p, v)
+#define v_set1(a)		_mm512_set1_ps(a)
+#define v_add(a, b)		_mm512_add_ps(a, b)
+#define v_sub(a, b)		_mm512_sub_ps(a, b)
+#define v_mul(a, b)		_mm512_mul_ps(a, b)
+#define v_div(a, b)		_mm512_div_ps(a, b)
+#define v_fma(a, b, c)	_mm512_fmadd_ps(a, b, c)
+#define v_round(a)		_mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define v_scale(a, n)	_mm512_scalef_ps(a, n)	/* a * 2^n */
+#define v_min(a, b)		_mm512_min_ps(a, b)	/* b if either is NaN */
+#define v_max(a, b)		_mm512_max_ps(a, b)	/* the same */
+
+/* The first n lanes */
+OP __mmask16
+first_lanes(size_t n)
+{
+	return (__mmask16) ((1u << n) - 1);
+}
+
+OP vec
+v_load_part(const float *p, size_t n)
+{
+	return _mm512_maskz_loadu_ps(first_lanes(n), p);
+}
+
+OP void
+v_store_part(float *p, vec v, size_t n)
+{
+	_mm512_mask_storeu_ps(p, first_lanes(n), v);
+}
+
+OP vec
+widen_bf16_words(__m256i words)
+{
+	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
+}
+
+OP vec
+v_load_f16(const void *p)
+{
+	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p));
+}
+
+OP vec
+v_load_bf16(const void *p)
+{
+	return widen_bf16_words(_mm256_loadu_si256((const __m256i *) p));
+}
+
+OP vec
+v_load_part_16(const void *p, size_t n, bool is_f16)
+{
+	__m256i		words = _mm256_maskz_loadu_epi16(first_lanes(n), p);
+
+	return is_f16 ? _mm512_cvtph_ps(words) : widen_bf16_words(words);
+}
+
+OP float
+v_max_lanes(vec v)
+{
+	return _mm512_reduce_max_ps(v);
+}
+
+/* out[i] = sum of the i-th vector's lanes */
+OP void
+v_sum4(vec a, vec b, vec c, vec d, float out[4])
+{
+	__m256		a8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+	__m256		b8 = _mm256_add_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps(b, 1));
+	__m256		c8 = _mm256_add_ps(_mm512_castps512_ps256(c), _mm512_extractf32x8_ps(c, 1));
+	__m256		d8 = _mm256_add_ps(_mm512_castps512_ps256(d), _mm512_extractf32x8_ps(d, 1));
+	__m256		sums = _mm256_hadd_ps(_mm256_hadd_ps(a8, b8), _mm256_hadd_ps(c8, d8));
+
+	_mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(sums),
+								  _mm256_extractf128_ps(sums, 1)));
+}
+
+/* rows[i] lane j = rows[j] lane i */
+OP void
+v_transpose(vec rows[LANES])
+{
+	vec			pairs[LANES];
+	vec			quads[LANES];
+
+	/* Within each quarter: 2 by 2, then 4 by 4 */
+#pragma GCC unroll 16
+	for (int i = 0; i < LANES; i += 2)
+	{
+		pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+		pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+	}
+#pragma GCC unroll 16
+	for (int i = 0; i < LANES; i += 4)
+	{
+		quads[i] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+		quads[i + 1] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+		quads[i + 2] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+		quads[i + 3] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+	}
+
+	/* Then the quarters: quads[4 a + i] quarter b goes to row 4 b + i quarter a */
+#pragma GCC unroll 16
+	for (int i = 0; i < 4; i++)
+	{
+		vec			even01 = _mm512_shuffle_f32x4(quads[i], quads[i + 4], 0x88);
+		vec			odd01 = _mm512_shuffle_f32x4(quads[i], quads[i + 4], 0xdd);
+		vec			even23 = _mm512_shuffle_f32x4(quads[i + 8], quads[i + 12], 0x88);
+		vec			odd23 = _mm512_shuffle_f32x4(quads[i + 8], quads[i + 12], 0xdd);
+
+		rows[i] = _mm512_shuffle_f32x4(even01, even23, 0x88);
+		rows[i + 4] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
+		rows[i + 8] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
+		rows[i + 12] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
+	}
+}
+
+#include "kernels_simd.h"
+
+#endif							/* HART_X86_KERNELS */

@@ -1,0 +1,248 @@
+/*
+ * kernels_portable.c
+ *		The kernels in plain C: what the others are tested against, and what
+ *		runs where there is no AVX2.
+ */
+#include "kernels_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+/*
+ * Sums are kept in this many lanes that compilers map to vector registers; it
+ * also keeps rounding errors small, as each lane adds few terms.
+ */
+#define LANES 16
+
+/* Add the lanes up pairwise */
+static float
+sum_lanes(float lanes[LANES])
+{
+	for (int width = LANES / 2; width > 0; width /= 2)
+	{
+		for (int i = 0; i < width; i++)
+			lanes[i] += lanes[i + width];
+	}
+	return lanes[0];
+}
+
+static float
+dot(const float *a, const float *b, size_t n)
+{
+	float		lanes[LANES] = {0};
+	size_t		i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+	{
+		for (int lane = 0; lane < LANES; lane++)
+			lanes[lane] += a[i + lane] * b[i + lane];
+	}
+	for (int lane = 0; i < n; i++, lane++)
+		lanes[lane] += a[i] * b[i];
+	return sum_lanes(lanes);
+}
+
+/* binary16: 1 sign, 5 exponent (bias 15) and 10 fraction bits */
+static float
+f16_to_float(uint16_t half)
+{
+	uint32_t	sign = (uint32_t) (half & 0x8000) << 16;
+	uint32_t	exponent = (half >> 10) & 0x1f;
+	uint32_t	fraction = half & 0x3ff;
+	uint32_t	bits;
+	float		result;
+
+	if (exponent == 0)
+	{
+		/* Zero or subnormal: the fraction counts units of 2^-24 */
+		result = (float) fraction * 0x1p-24f;
+		return sign ? -result : result;
+	}
+	if (exponent == 0x1f)
+	{
+		/* Infinity or NaN; a NaN is made quiet */
+		bits = 0x7f800000 | fraction << 13;
+		if (fraction != 0)
+			bits |= 0x00400000;
+	}
+	else
+		bits = (exponent + 127 - 15) << 23 | fraction << 13;
+
+	bits |= sign;
+	memcpy(&result, &bits, sizeof(result));
+	return result;
+}
+
+/* The top half of a binary32 */
+static float
+bf16_to_float(uint16_t half)
+{
+	uint32_t	bits = (uint32_t) half << 16;
+	float		result;
+
+	memcpy(&result, &bits, sizeof(result));
+	return result;
+}
+
+static void
+widen_f32(const void *w, float *out, size_t n)
+{
+	memcpy(out, w, n * sizeof(float));
+}
+
+static void
+widen_f16(const void *w, float *out, size_t n)
+{
+	const char *bytes = w;
+
+	for (size_t i = 0; i < n; i++)
+	{
+		uint16_t	half;
+
+		memcpy(&half, bytes + 2 * i, sizeof(half));
+		out[i] = f16_to_float(half);
+	}
+}
+
+static void
+widen_bf16(const void *w, float *out, size_t n)
+{
+	const char *bytes = w;
+
+	for (size_t i = 0; i < n; i++)
+	{
+		uint16_t	half;
+
+		memcpy(&half, bytes + 2 * i, sizeof(half));
+		out[i] = bf16_to_float(half);
+	}
+}
+
+/* Widen a little at a time and multiply */
+static float
+dot_weights(void (*widen) (const void *, float *, size_t), size_t size,
+			const void *w, const float *x, size_t n)
+{
+	float		lanes[LANES] = {0};
+	float		wide[LANES];
+
+	for (size_t i = 0; i < n; i += LANES)
+	{
+		size_t		length = n - i < LANES ? n - i : LANES;
+
+		widen((const char *) w + i * size, wide, length);
+		for (size_t lane = 0; lane < length; lane++)
+			lanes[lane] += wide[lane] * x[i + lane];
+	}
+	return sum_lanes(lanes);
+}
+
+static float
+dot_f32(const void *w, const float *x, size_t n)
+{
+	return dot_weights(widen_f32, 4, w, x, n);
+}
+
+static float
+dot_f16(const void *w, const float *x, size_t n)
+{
+	return dot_weights(widen_f16, 2, w, x, n);
+}
+
+static float
+dot_bf16(const void *w, const float *x, size_t n)
+{
+	return dot_weights(widen_bf16, 2, w, x, n);
+}
+
+static void
+axpy(float a, const float *x, float *y, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		y[i] += a * x[i];
+}
+
+static void
+gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
+		const float *w, size_t ldw, float *y, size_t ldy, bool accumulate,
+		float *scratch)
+{
+	(void) scratch;
+
+	for (size_t i = 0; i < m; i++)
+	{
+		for (size_t j = 0; j < n; j++)
+		{
+			float		sum = dot(x + i * ldx, w + j * ldw, k);
+
+			y[i * ldy + j] = accumulate ? y[i * ldy + j] + sum : sum;
+		}
+	}
+}
+
+static void
+rms_norm(const float *x, const float *weight, float *out, size_t n, float eps)
+{
+	float		scale = 1.0f / sqrtf(dot(x, x, n) / (float) n + eps);
+
+	for (size_t i = 0; i < n; i++)
+		out[i] = weight[i] * (x[i] * scale);
+}
+
+static void
+softmax(float *x, size_t n)
+{
+	float		max = -INFINITY;
+	float		sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+	{
+		if (x[i] > max)
+			max = x[i];
+	}
+	for (size_t i = 0; i < n; i++)
+	{
+		x[i] = expf(x[i] - max);
+		sum += x[i];
+	}
+	for (size_t i = 0; i < n; i++)
+		x[i] /= sum;
+}
+
+static void
+swiglu(const float *gate, const float *up, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		out[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+static void
+scores(const float *q, const float *k, size_t n_pos, size_t head_dim,
+	   float scale, float *out)
+{
+	for (size_t p = 0; p < n_pos; p++)
+		out[p] = scale * dot(q, k + p * head_dim, head_dim);
+}
+
+static void
+weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
+			 float *out)
+{
+	memset(out, 0, head_dim * sizeof(float));
+	for (size_t i = 0; i < n_pos; i++)
+		axpy(p[i], v + i * head_dim, out, head_dim);
+}
+
+const HartKernels hart_kernels_portable = {
+	.name = "portable",
+	.dot = dot,
+	.dot_weights = {dot_f32, dot_f16, dot_bf16},
+	.widen = {widen_f32, widen_f16, widen_bf16},
+	.axpy = axpy,
+	.gemm_nt = gemm_nt,
+	.rms_norm = rms_norm,
+	.softmax = softmax,
+	.swiglu = swiglu,
+	.scores = scores,
+	.weighted_sum = weighted_sum,
+};

@@ -1,0 +1,395 @@
+/*
+ * kernels_simd.h
+ *		The kernels written once for vectors of any width.
+ *
+ * Included by each x86 set after it has defined
+ *		SIMD_TARGET			the attribute that allows its instructions
+ *		SIMD_SET_NAME, SIMD_SET		the set's name and its variable
+ *		LANES				floats in a vector
+ *		vec					the vector type, and on it
+ *		v_load, v_store, v_load_part, v_store_part	(the part: first n < LANES)
+ *		v_load_f16, v_load_bf16, v_load_part_16		(16-bit words to a vector)
+ *		v_set1, v_add, v_sub, v_mul, v_div, v_fma, v_min, v_max
+ *		v_round, v_scale							(to whole numbers, times 2^n)
+ *		v_max_lanes, v_sum4, v_transpose
+ *		GEMM_ROWS			rows of x in one block of registers
+ * Tails are read and written through masks, so nothing beyond an array is ever
+ * touched.
+ */
+#define INLINE static inline __attribute__((always_inline)) SIMD_TARGET
+#define KERNEL static SIMD_TARGET
+
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* Vectors a step of the longest loops, enough to hide an FMA's latency */
+#define STEPS 8
+
+/* Sum of one vector, in the order of v_sum4 */
+INLINE float
+v_sum(vec v)
+{
+	float		sums[4];
+
+	v_sum4(v, v, v, v, sums);
+	return sums[0];
+}
+
+/*
+ * exp(x) by Cephes' expf (S. L. Moshier, netlib.org/cephes/single): x = n ln 2 +
+ * r with |r| <= ln 2 / 2, a polynomial of degree 7 for exp(r), times 2^n.  Right
+ * down to the subnormals; 0 below -104, infinity above 88.73, NaN for NaN.
+ */
+INLINE vec
+v_exp(vec x)
+{
+	vec			n;
+	vec			r;
+	vec			p;
+
+	/* The operands are in the order that lets NaN through */
+	x = v_max(v_set1(-104.0f), v_min(v_set1(89.0f), x));
+
+	/* ln 2 in two parts, of which the first times n is exact */
+	n = v_round(v_mul(x, v_set1(1.44269504088896341f)));
+	r = v_fma(n, v_set1(-0.693359375f), x);
+	r = v_fma(n, v_set1(2.12194440e-4f), r);
+
+	p = v_set1(1.9875691500e-4f);
+	p = v_fma(p, r, v_set1(1.3981999507e-3f));
+	p = v_fma(p, r, v_set1(8.3334519073e-3f));
+	p = v_fma(p, r, v_set1(4.1665795894e-2f));
+	p = v_fma(p, r, v_set1(1.6666665459e-1f));
+	p = v_fma(p, r, v_set1(5.0000001201e-1f));
+	p = v_add(v_fma(p, v_mul(r, r), r), v_set1(1.0f));
+	return v_scale(p, n);
+}
+
+/* LANES weights at any address */
+INLINE vec
+load_weights(HartDtype dtype, const char *w)
+{
+	switch (dtype)
+	{
+		case HART_F16:
+			return v_load_f16(w);
+		case HART_BF16:
+			return v_load_bf16(w);
+		default:
+			return v_load((const float *) w);
+	}
+}
+
+/* The first n < LANES of them, and zeros */
+INLINE vec
+load_weights_part(HartDtype dtype, const char *w, size_t n)
+{
+	if (dtype == HART_F32)
+		return v_load_part((const float *) w, n);
+	return v_load_part_16(w, n, dtype == HART_F16);
+}
+
+INLINE float
+dot_any(HartDtype dtype, const void *weights, const float *x, size_t n)
+{
+	const char *w = weights;
+	size_t		size = hart_dtype_size(dtype);
+	size_t		i = 0;
+	vec			sum[STEPS];
+
+	UNROLL for (int s = 0; s < STEPS; s++)
+		sum[s] = v_set1(0.0f);
+
+	for (; i + STEPS * LANES <= n; i += STEPS * LANES)
+	{
+		UNROLL for (int s = 0; s < STEPS; s++)
+			sum[s] = v_fma(load_weights(dtype, w + (i + s * LANES) * size),
+						   v_load(x + i + s * LANES), sum[s]);
+	}
+	for (; i + LANES <= n; i += LANES)
+		sum[0] = v_fma(load_weights(dtype, w + i * size), v_load(x + i), sum[0]);
+	if (i < n)
+		sum[1] = v_fma(load_weights_part(dtype, w + i * size, n - i),
+					   v_load_part(x + i, n - i), sum[1]);
+
+	UNROLL for (int width = STEPS / 2; width > 0; width /= 2)
+	{
+		UNROLL for (int s = 0; s < width; s++)
+			sum[s] = v_add(sum[s], sum[s + width]);
+	}
+	return v_sum(sum[0]);
+}
+
+KERNEL float
+dot(const float *a, const float *b, size_t n)
+{
+	return dot_any(HART_F32, a, b, n);
+}
+
+KERNEL float
+dot_f32(const void *w, const float *x, size_t n)
+{
+	return dot_any(HART_F32, w, x, n);
+}
+
+KERNEL float
+dot_f16(const void *w, const float *x, size_t n)
+{
+	return dot_any(HART_F16, w, x, n);
+}
+
+KERNEL float
+dot_bf16(const void *w, const float *x, size_t n)
+{
+	return dot_any(HART_BF16, w, x, n);
+}
+
+INLINE void
+widen_any(HartDtype dtype, const void *weights, float *out, size_t n)
+{
+	const char *w = weights;
+	size_t		size = hart_dtype_size(dtype);
+	size_t		i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		v_store(out + i, load_weights(dtype, w + i * size));
+	if (i < n)
+		v_store_part(out + i, load_weights_part(dtype, w + i * size, n - i),
+					 n - i);
+}
+
+KERNEL void
+widen_f32(const void *w, float *out, size_t n)
+{
+	widen_any(HART_F32, w, out, n);
+}
+
+KERNEL void
+widen_f16(const void *w, float *out, size_t n)
+{
+	widen_any(HART_F16, w, out, n);
+}
+
+KERNEL void
+widen_bf16(const void *w, float *out, size_t n)
+{
+	widen_any(HART_BF16, w, out, n);
+}
+
+KERNEL void
+axpy(float a, const float *x, float *y, size_t n)
+{
+	vec			factor = v_set1(a);
+	size_t		i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		v_store(y + i, v_fma(factor, v_load(x + i), v_load(y + i)));
+	if (i < n)
+		v_store_part(y + i, v_fma(factor, v_load_part(x + i, n - i),
+								  v_load_part(y + i, n - i)), n - i);
+}
+
+KERNEL void
+rms_norm(const float *x, const float *weight, float *out, size_t n, float eps)
+{
+	float		mean = dot_any(HART_F32, x, x, n) / (float) n;
+	vec			scale = v_set1(1.0f / sqrtf(mean + eps));
+	size_t		i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		v_store(out + i, v_mul(v_load(weight + i),
+							   v_mul(v_load(x + i), scale)));
+	if (i < n)
+		v_store_part(out + i, v_mul(v_load_part(weight + i, n - i),
+									v_mul(v_load_part(x + i, n - i), scale)),
+					 n - i);
+}
+
+KERNEL void
+softmax(float *x, size_t n)
+{
+	size_t		whole = n / LANES * LANES;
+	size_t		rest = n - whole;
+	vec			max = v_set1(-INFINITY);
+	vec			sum = v_set1(0.0f);
+	vec			scale;
+	float		top;
+
+	for (size_t i = 0; i < whole; i += LANES)
+		max = v_max(v_load(x + i), max);
+	top = v_max_lanes(max);
+	for (size_t i = whole; i < n; i++)
+		top = x[i] > top ? x[i] : top;
+	max = v_set1(top);
+
+	for (size_t i = 0; i < whole; i += LANES)
+	{
+		vec			e = v_exp(v_sub(v_load(x + i), max));
+
+		v_store(x + i, e);
+		sum = v_add(sum, e);
+	}
+	if (rest > 0)
+	{
+		v_store_part(x + whole,
+					 v_exp(v_sub(v_load_part(x + whole, rest), max)), rest);
+		sum = v_add(sum, v_load_part(x + whole, rest));
+	}
+	scale = v_set1(v_sum(sum));
+
+	for (size_t i = 0; i < whole; i += LANES)
+		v_store(x + i, v_div(v_load(x + i), scale));
+	if (rest > 0)
+		v_store_part(x + whole, v_div(v_load_part(x + whole, rest), scale),
+					 rest);
+}
+
+INLINE vec
+v_swiglu(vec gate, vec up)
+{
+	vec			e = v_exp(v_sub(v_set1(0.0f), gate));
+
+	return v_mul(v_div(gate, v_add(v_set1(1.0f), e)), up);
+}
+
+KERNEL void
+swiglu(const float *gate, const float *up, float *out, size_t n)
+{
+	size_t		i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		v_store(out + i, v_swiglu(v_load(gate + i), v_load(up + i)));
+	if (i < n)
+		v_store_part(out + i, v_swiglu(v_load_part(gate + i, n - i),
+									   v_load_part(up + i, n - i)), n - i);
+}
+
+/* out[r] = x . rows[r], four rows at once */
+INLINE void
+dot_four(const float *x, const float *const rows[4], size_t n, float out[4])
+{
+	size_t		i = 0;
+	vec			sum[2][4];
+
+	UNROLL for (int r = 0; r < 4; r++)
+		sum[0][r] = sum[1][r] = v_set1(0.0f);
+
+	for (; i + 2 * LANES <= n; i += 2 * LANES)
+	{
+		vec			x0 = v_load(x + i);
+		vec			x1 = v_load(x + i + LANES);
+
+		UNROLL for (int r = 0; r < 4; r++)
+		{
+			sum[0][r] = v_fma(x0, v_load(rows[r] + i), sum[0][r]);
+			sum[1][r] = v_fma(x1, v_load(rows[r] + i + LANES), sum[1][r]);
+		}
+	}
+	for (; i < n; i += LANES)
+	{
+		size_t		left = n - i;
+
+		UNROLL for (int r = 0; r < 4; r++)
+		{
+			if (left >= LANES)
+				sum[0][r] = v_fma(v_load(x + i), v_load(rows[r] + i),
+								  sum[0][r]);
+			else
+				sum[1][r] = v_fma(v_load_part(x + i, left),
+								  v_load_part(rows[r] + i, left), sum[1][r]);
+		}
+	}
+
+	UNROLL for (int r = 0; r < 4; r++)
+		sum[0][r] = v_add(sum[0][r], sum[1][r]);
+	v_sum4(sum[0][0], sum[0][1], sum[0][2], sum[0][3], out);
+}
+
+/*
+ * Point at rows first..first + 3; past the end at the last row again, so that
+ * a row's result does not depend on its neighbours.
+ */
+INLINE void
+four_rows(const float *data, size_t stride, size_t first, size_t n_rows,
+		  const float *rows[4])
+{
+	for (size_t r = 0; r < 4; r++)
+		rows[r] = data + stride * (first + r < n_rows ? first + r : n_rows - 1);
+}
+
+KERNEL void
+scores(const float *q, const float *k, size_t n_pos, size_t head_dim,
+	   float scale, float *out)
+{
+	for (size_t p = 0; p < n_pos; p += 4)
+	{
+		const float *rows[4];
+		float		dots[4];
+
+		four_rows(k, head_dim, p, n_pos, rows);
+		dot_four(q, rows, head_dim, dots);
+		for (size_t r = 0; r < 4 && p + r < n_pos; r++)
+			out[p + r] = scale * dots[r];
+	}
+}
+
+KERNEL void
+weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
+			 float *out)
+{
+	size_t		d = 0;
+
+	for (; d + 4 * LANES <= head_dim; d += 4 * LANES)
+	{
+		vec			sum[4];
+
+		UNROLL for (int s = 0; s < 4; s++)
+			sum[s] = v_set1(0.0f);
+		for (size_t i = 0; i < n_pos; i++)
+		{
+			vec			factor = v_set1(p[i]);
+
+			UNROLL for (int s = 0; s < 4; s++)
+				sum[s] = v_fma(factor, v_load(v + i * head_dim + d + s * LANES),
+							   sum[s]);
+		}
+		UNROLL for (int s = 0; s < 4; s++)
+			v_store(out + d + s * LANES, sum[s]);
+	}
+	for (; d < head_dim; d += LANES)
+	{
+		size_t		width = head_dim - d < LANES ? head_dim - d : LANES;
+		vec			sum = v_set1(0.0f);
+
+		for (size_t i = 0; i < n_pos; i++)
+		{
+			const float *row = v + i * head_dim + d;
+
+			sum = v_fma(v_set1(p[i]), width == LANES ? v_load(row) :
+						v_load_part(row, width), sum);
+		}
+		if (width == LANES)
+			v_store(out + d, sum);
+		else
+			v_store_part(out + d, sum, width);
+	}
+}
+
+#include "kernels_simd_gemm.h"
+
+const HartKernels SIMD_SET = {
+	.name = SIMD_SET_NAME,
+	.dot = dot,
+	.dot_weights = {dot_f32, dot_f16, dot_bf16},
+	.widen = {widen_f32, widen_f16, widen_bf16},
+	.axpy = axpy,
+	.gemm_nt = gemm_nt,
+	.rms_norm = rms_norm,
+	.softmax = softmax,
+	.swiglu = swiglu,
+	.scores = scores,
+	.weighted_sum = weighted_sum,
+};

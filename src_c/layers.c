@@ -1,0 +1,186 @@
+/*
+ * layers.c
+ *	  The small parts of a layer: norms, rotary embedding, SwiGLU.
+ */
+#include "context.h"
+
+#include <math.h>
+
+#include "matrix.h"
+#include "settings.h"
+
+PG_FUNCTION_INFO_V1(hart_rms_norm);
+PG_FUNCTION_INFO_V1(hart_outer_rms_norm);
+PG_FUNCTION_INFO_V1(hart_head_norm);
+PG_FUNCTION_INFO_V1(hart_rope);
+PG_FUNCTION_INFO_V1(hart_swiglu);
+
+/* Norm of every stretch of `width` columns, by a weight of that width */
+static HartMatrix *
+rms_norm(HartContext *ctx, HartTensor *weight, HartMatrix *x, int64 width)
+{
+	HartMatrix *out;
+	const float *values;
+
+	if (weight->rows * weight->cols != width || x->cols % width != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("\"%s\" of " INT64_FORMAT " weights cannot norm %d columns",
+						weight->name, weight->rows * weight->cols, x->cols),
+				 errhint("Each row of the matrix must have as many columns as the weight.")));
+	values = hart_context_values(ctx, weight);
+	out = hart_matrix_alloc(x->rows, x->cols);
+	for (size_t at = 0; at < hart_matrix_elements(x); at += width)
+		hart_kernels->rms_norm(x->data + at, values, out->data + at, width, ctx->config.rms_norm_eps);
+	return out;
+}
+
+/* hart.rms_norm(context, layer int, module text, x (m, dim)) → (m, dim) */
+Datum
+hart_rms_norm(PG_FUNCTION_ARGS)
+{
+	HartContext *ctx = PG_GETARG_CONTEXT(0);
+	HartModule *module = hart_context_module(ctx, PG_GETARG_INT32(1), PG_GETARG_TEXT_PP(2), false);
+	HartMatrix *x = PG_GETARG_MATRIX(3);
+
+	PG_RETURN_MATRIX(rms_norm(ctx, module->weight, x, x->cols));
+}
+
+/* hart.rms_norm(context, module text, x (m, dim)) → (m, dim), for what lies outside the layers: model.norm */
+Datum
+hart_outer_rms_norm(PG_FUNCTION_ARGS)
+{
+	HartContext *ctx = PG_GETARG_CONTEXT(0);
+	HartModule *module = hart_context_outer_module(ctx, PG_GETARG_TEXT_PP(1));
+	HartMatrix *x = PG_GETARG_MATRIX(2);
+
+	PG_RETURN_MATRIX(rms_norm(ctx, module->weight, x, x->cols));
+}
+
+/* hart.head_norm(context, layer int, module text, x (m, heads * head_dim)): x itself when the family has no such norm */
+Datum
+hart_head_norm(PG_FUNCTION_ARGS)
+{
+	HartContext *ctx = PG_GETARG_CONTEXT(0);
+	HartModule *module = hart_context_module(ctx, PG_GETARG_INT32(1), PG_GETARG_TEXT_PP(2), true);
+
+	if (module == NULL || module->weight == NULL)
+		PG_RETURN_DATUM(PG_GETARG_DATUM(3));
+	PG_RETURN_MATRIX(rms_norm(ctx, module->weight, PG_GETARG_MATRIX(3), ctx->config.head_dim));
+}
+
+/* Angles of the positions before n, computed in float32 as transformers does */
+static void
+extend_rope_table(HartContext *ctx, int64 n)
+{
+	HartRopeTable *rope = &ctx->rope;
+	int			half = ctx->config.head_dim / 2;
+	int64		room;
+
+	if (n <= rope->n_positions)
+		return;
+	room = Max(n, Max(HART_KV_BLOCK, 2 * rope->n_positions));
+	if (rope->cos == NULL)
+	{
+		rope->cos = MemoryContextAllocHuge(ctx->memory, sizeof(float) * room * half);
+		rope->sin = MemoryContextAllocHuge(ctx->memory, sizeof(float) * room * half);
+	}
+	else
+	{
+		rope->cos = repalloc_huge(rope->cos, sizeof(float) * room * half);
+		rope->sin = repalloc_huge(rope->sin, sizeof(float) * room * half);
+	}
+	for (int64 pos = rope->n_positions; pos < room; pos++)
+		for (int i = 0; i < half; i++)
+		{
+			float		angle = (float) pos * ctx->config.rope_inv_freq[i];
+
+			rope->cos[pos * half + i] = cosf(angle);
+			rope->sin[pos * half + i] = sinf(angle);
+		}
+	rope->n_positions = room;
+}
+
+/*
+ * hart.rope(context, x (m, heads * head_dim), pos int) → the same shape, row i turned to position pos + i
+ *
+ * Su et al., "RoFormer" (2021), in the layout of transformers: dimension i of a head is
+ * paired with dimension i + head_dim / 2.
+ */
+Datum
+hart_rope(PG_FUNCTION_ARGS)
+{
+	HartContext *ctx = PG_GETARG_CONTEXT(0);
+	HartMatrix *x = PG_GETARG_MATRIX(1);
+	int64		pos = PG_GETARG_INT32(2);
+	int			head_dim = ctx->config.head_dim;
+	int			half = head_dim / 2;
+	HartMatrix *out;
+
+	if (x->cols % head_dim != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("%d columns are not a whole number of heads of %d", x->cols, head_dim),
+				 errhint("Pass the queries or keys of a layer.")));
+	if (pos < 0 || pos + x->rows > ctx->config.max_positions)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("positions " INT64_FORMAT " to " INT64_FORMAT " are outside the context length of %d",
+						pos, pos + x->rows - 1, ctx->config.max_positions),
+				 errhint("Use a shorter prompt or fewer tokens.")));
+	extend_rope_table(ctx, pos + x->rows);
+	out = hart_matrix_alloc(x->rows, x->cols);
+	for (int32 i = 0; i < x->rows; i++)
+	{
+		const float *cos = ctx->rope.cos + (pos + i) * half;
+		const float *sin = ctx->rope.sin + (pos + i) * half;
+
+		for (int32 head = 0; head < x->cols; head += head_dim)
+		{
+			const float *in = hart_matrix_row(x, i) + head;
+			float	   *turned = hart_matrix_row(out, i) + head;
+
+			for (int j = 0; j < half; j++)
+			{
+				turned[j] = in[j] * cos[j] - in[j + half] * sin[j];
+				turned[j + half] = in[j + half] * cos[j] + in[j] * sin[j];
+			}
+		}
+	}
+	PG_RETURN_MATRIX(out);
+}
+
+typedef struct
+{
+	const float *gate;
+	const float *up;
+	float	   *out;
+} SwigluWork;
+
+static void
+swiglu_task(void *arg, size_t begin, size_t end, int worker)
+{
+	SwigluWork *w = arg;
+
+	hart_kernels->swiglu(w->gate + begin, w->up + begin, w->out + begin, end - begin);
+}
+
+/* hart.swiglu(gate (m, n), up (m, n)) → silu(gate) * up (Shazeer, "GLU Variants Improve Transformer", 2020) */
+Datum
+hart_swiglu(PG_FUNCTION_ARGS)
+{
+	HartMatrix *gate = PG_GETARG_MATRIX(0);
+	HartMatrix *up = PG_GETARG_MATRIX(1);
+	HartMatrix *out;
+	SwigluWork	w;
+
+	if (gate->rows != up->rows || gate->cols != up->cols)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("different matrix dimensions %d x %d and %d x %d", gate->rows, gate->cols, up->rows, up->cols),
+				 errhint("Gate and up projection must have the same shape.")));
+	out = hart_matrix_alloc(gate->rows, gate->cols);
+	w = (SwigluWork) {gate->data, up->data, out->data};
+	hart_run_parallel(hart_matrix_elements(gate), 16384, swiglu_task, &w);
+	PG_RETURN_MATRIX(out);
+}

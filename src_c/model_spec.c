@@ -1,0 +1,206 @@
+/*
+ * model_spec.c
+ *	  What the catalog tables say of a model: configuration, tensors, modules.
+ */
+#include "context.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+/* Columns of the current row of the last SPI query, by number; the schema has them all NOT NULL */
+static Datum
+spi_value(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("column \"%s\" of the model catalog is null", SPI_fname(SPI_tuptable->tupdesc, column)),
+				 errhint("Drop the model and ingest it again.")));
+	return value;
+}
+
+static void
+load_config(HartConfig *config, text *model, MemoryContext memory)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		args[] = {model ? PointerGetDatum(model) : (Datum) 0};
+	char		nulls[] = {model ? ' ' : 'n', '\0'};
+	ArrayType  *inv_freq;
+
+	if (SPI_execute_with_args("SELECT model_id, name, dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim,"
+							  " vocab_size, max_positions, rms_norm_eps, tied_embeddings, rope_inv_freq"
+							  " FROM hart.model_registry"
+							  " WHERE model_id OPERATOR(pg_catalog.=) hart.resolve_model($1)",
+							  1, types, args, nulls, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not read the model catalog");
+	config->model_id = DatumGetInt32(spi_value(0, 1));
+	config->name = MemoryContextStrdup(memory, TextDatumGetCString(spi_value(0, 2)));
+	config->dim = DatumGetInt32(spi_value(0, 3));
+	config->hidden_dim = DatumGetInt32(spi_value(0, 4));
+	config->n_layers = DatumGetInt32(spi_value(0, 5));
+	config->n_heads = DatumGetInt32(spi_value(0, 6));
+	config->n_kv_heads = DatumGetInt32(spi_value(0, 7));
+	config->head_dim = DatumGetInt32(spi_value(0, 8));
+	config->vocab_size = DatumGetInt32(spi_value(0, 9));
+	config->max_positions = DatumGetInt32(spi_value(0, 10));
+	config->rms_norm_eps = (float) DatumGetFloat8(spi_value(0, 11));
+	config->tied_embeddings = DatumGetBool(spi_value(0, 12));
+	inv_freq = DatumGetArrayTypeP(spi_value(0, 13));
+	if (ARR_NDIM(inv_freq) != 1 || ARR_DIMS(inv_freq)[0] != config->head_dim / 2 || array_contains_nulls(inv_freq))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("model \"%s\" has no rotary frequency for each pair of a head of %d dimensions",
+						config->name, config->head_dim),
+				 errhint("Drop the model and ingest it again.")));
+	config->rope_inv_freq = MemoryContextAlloc(memory, sizeof(float) * (config->head_dim / 2));
+	memcpy(config->rope_inv_freq, ARR_DATA_PTR(inv_freq), sizeof(float) * (config->head_dim / 2));
+}
+
+static HartDtype
+parse_dtype(const char *dtype)
+{
+	if (strcmp(dtype, "F32") == 0)
+		return HART_F32;
+	if (strcmp(dtype, "F16") == 0)
+		return HART_F16;
+	if (strcmp(dtype, "BF16") == 0)
+		return HART_BF16;
+	elog(ERROR, "unknown dtype %s in hart.tensors", dtype);
+}
+
+/* rows × columns of a tensor's shape; a vector is one row */
+static void
+load_shape(HartTensor *tensor, ArrayType *shape)
+{
+	int			n_dims = ARR_NDIM(shape) == 0 ? 0 : ARR_DIMS(shape)[0];
+	const int32 *dims = (const int32 *) ARR_DATA_PTR(shape);
+
+	tensor->rows = 1;
+	tensor->cols = n_dims == 0 ? 1 : dims[n_dims - 1];
+	for (int i = 0; i + 1 < n_dims; i++)
+		tensor->rows *= dims[i];
+}
+
+static void
+load_tensors(HartContext *ctx, MemoryContext memory)
+{
+	Oid			types[] = {INT4OID};
+	Datum		args[] = {Int32GetDatum(ctx->config.model_id)};
+
+	if (SPI_execute_with_args("SELECT tensor_id, name, dtype, shape, bytes FROM hart.tensors"
+							  " WHERE model_id OPERATOR(pg_catalog.=) $1 ORDER BY tensor_id",
+							  1, types, args, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the tensor catalog");
+	ctx->n_tensors = (int) SPI_processed;
+	ctx->tensors = MemoryContextAllocZero(memory, sizeof(HartTensor) * Max(ctx->n_tensors, 1));
+	ctx->ranges = MemoryContextAllocZero(memory, sizeof(HartTileRange) * Max(ctx->n_tensors, 1));
+	for (int i = 0; i < ctx->n_tensors; i++)
+	{
+		HartTensor *tensor = &ctx->tensors[i];
+		char	   *dtype = TextDatumGetCString(spi_value(i, 3));
+
+		tensor->name = MemoryContextStrdup(memory, TextDatumGetCString(spi_value(i, 2)));
+		tensor->dtype = parse_dtype(dtype);
+		load_shape(tensor, DatumGetArrayTypeP(spi_value(i, 4)));
+		tensor->tiles = &ctx->ranges[i];
+		tensor->tiles->tensor_id = DatumGetInt32(spi_value(i, 1));
+		tensor->tiles->bytes = DatumGetInt64(spi_value(i, 5));
+		if (tensor->tiles->bytes != tensor->rows * tensor->cols * (int64) hart_dtype_size(tensor->dtype))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("tensor \"%s\" of model \"%s\" has a shape that does not fit its " INT64_FORMAT " bytes",
+							tensor->name, ctx->config.name, tensor->tiles->bytes),
+					 errhint("Drop the model and ingest it again.")));
+	}
+}
+
+/* model.layers.<n>.<rest> → n and rest; false for other names */
+static bool
+split_layer(const char *name, int32 n_layers, int32 *layer, const char **rest)
+{
+	static const char prefix[] = "model.layers.";
+	char	   *end;
+	long		n;
+
+	if (strncmp(name, prefix, sizeof(prefix) - 1) != 0)
+		return false;
+	n = strtol(name + sizeof(prefix) - 1, &end, 10);
+	if (end == name + sizeof(prefix) - 1 || *end != '.' || n < 0 || n >= n_layers)
+		return false;
+	*layer = (int32) n;
+	*rest = end + 1;
+	return true;
+}
+
+/* Enter <module>.weight or <module>.bias */
+static void
+add_to_module(HartModuleList *list, const char *name, HartTensor *tensor)
+{
+	const char *dot = strrchr(name, '.');
+	bool		is_bias = dot != NULL && strcmp(dot, ".bias") == 0;
+	char	   *module;
+	int			i;
+
+	if (dot == NULL || (!is_bias && strcmp(dot, ".weight") != 0))
+		return;
+	module = pnstrdup(name, dot - name);
+	for (i = 0; i < list->n && strcmp(list->modules[i].name, module) != 0; i++)
+		;
+	if (i == list->n)
+	{
+		list->modules = list->modules ? repalloc(list->modules, sizeof(HartModule) * (list->n + 1))
+			: palloc(sizeof(HartModule));
+		list->modules[list->n++] = (HartModule) {.name = module};
+	}
+	if (is_bias)
+		list->modules[i].bias = tensor;
+	else
+		list->modules[i].weight = tensor;
+}
+
+static HartTensor *
+find_tensor(HartContext *ctx, const char *name)
+{
+	for (int i = 0; i < ctx->n_tensors; i++)
+		if (strcmp(ctx->tensors[i].name, name) == 0)
+			return &ctx->tensors[i];
+	return NULL;
+}
+
+static void
+build_modules(HartContext *ctx)
+{
+	ctx->layers = palloc0(sizeof(HartModuleList) * Max(ctx->config.n_layers, 1));
+	for (int i = 0; i < ctx->n_tensors; i++)
+	{
+		HartTensor *tensor = &ctx->tensors[i];
+		const char *rest;
+		int32		layer;
+
+		if (split_layer(tensor->name, ctx->config.n_layers, &layer, &rest))
+			add_to_module(&ctx->layers[layer], rest, tensor);
+		else if (!(ctx->config.tied_embeddings && strcmp(tensor->name, "lm_head.weight") == 0))
+			add_to_module(&ctx->outer, tensor->name, tensor);
+	}
+	if (ctx->config.tied_embeddings)
+		add_to_module(&ctx->outer, "lm_head.weight", find_tensor(ctx, "model.embed_tokens.weight"));
+}
+
+void
+hart_load_model_spec(HartContext *ctx, text *model)
+{
+	MemoryContext memory = CurrentMemoryContext;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	load_config(&ctx->config, model, memory);
+	load_tensors(ctx, memory);
+	SPI_finish();
+	Assert(CurrentMemoryContext == memory);
+	build_modules(ctx);
+}

@@ -1,0 +1,120 @@
+/*
+ * settings.c
+ *	  The settings (GUCs) of the extension.
+ */
+#include "hartonomous.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "kernels.h"
+#include "settings.h"
+#include "threads.h"
+
+typedef enum
+{
+	KERNEL_AUTO, KERNEL_PORTABLE, KERNEL_AVX2, KERNEL_AVX512
+} KernelChoice;
+
+static const struct config_enum_entry kernel_options[] = {
+	{"auto", KERNEL_AUTO, false},
+	{"portable", KERNEL_PORTABLE, false},
+	{"avx2", KERNEL_AVX2, false},
+	{"avx512", KERNEL_AVX512, false},
+	{NULL, 0, false}
+};
+
+static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512"};
+
+int			hart_pin_percent = 75;
+
+static int	threads = 0;
+static int	kernel = KERNEL_AUTO;
+static char *default_model = NULL;
+static char *model_directory = NULL;
+
+/* Ensure this CPU has the instructions */
+static bool
+check_kernel(int *newval, void **extra, GucSource source)
+{
+	if (*newval == KERNEL_AUTO || hart_find_kernels(kernel_names[*newval]) != NULL)
+		return true;
+	GUC_check_errdetail("This CPU or this build has no %s instructions.", kernel_names[*newval]);
+	GUC_check_errhint("Use auto, which takes the best there is.");
+	return false;
+}
+
+static void
+assign_kernel(int newval, void *extra)
+{
+	hart_select_kernels(kernel_names[newval]);
+}
+
+/* Workers stop between two pieces of work when the session is to be interrupted and CHECK_FOR_INTERRUPTS would act on it. */
+static bool
+interrupt_pending(void)
+{
+	return InterruptPending && InterruptHoldoffCount == 0 && CritSectionCount == 0 && QueryCancelHoldoffCount == 0;
+}
+
+void
+hart_run_parallel(size_t n, size_t grain, HartTask task, void *arg)
+{
+	while (!hart_parallel_for(hart_n_threads(), n, grain, task, arg))
+		CHECK_FOR_INTERRUPTS();
+}
+
+int
+hart_n_threads(void)
+{
+	if (threads == 0)
+	{
+#ifdef CPU_COUNT
+		cpu_set_t	set;
+
+		if (sched_getaffinity(0, sizeof(set), &set) == 0)
+			return Max(1, Min(CPU_COUNT(&set), HART_MAX_THREADS));
+#endif
+		return Max(1, Min((int) sysconf(_SC_NPROCESSORS_ONLN), HART_MAX_THREADS));
+	}
+	return threads;
+}
+
+void
+hart_settings_init(void)
+{
+	hart_cancel_pending = interrupt_pending;
+	hart_select_kernels("auto");
+
+	DefineCustomStringVariable("hart.model",
+							   "Name of the model that functions use when none is named.",
+							   NULL, &default_model, NULL,
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("hart.model_directory",
+							   "Folder of the server where relative paths of ingest_model and export_model start.",
+							   "Empty means the data directory.", &model_directory, "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("hart.threads",
+							"Number of threads that one session computes with.",
+							"0 means every core that the server process may use.", &threads,
+							0, 0, HART_MAX_THREADS,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("hart.kernel",
+							 "Instruction set of the vector kernels.",
+							 NULL, &kernel,
+							 KERNEL_AUTO, kernel_options,
+							 PGC_USERSET, 0, check_kernel, assign_kernel, NULL);
+	DefineCustomIntVariable("hart.pin_percent",
+							"Largest share of shared_buffers that one running model pins, in percent.",
+							"A model of more pages than that is read tile by tile, which is slower.", &hart_pin_percent,
+							75, 0, 90,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+#if PG_VERSION_NUM >= 150000
+	MarkGUCPrefixReserved("hart");
+#else
+	EmitWarningsOnPlaceholders("hart");
+#endif
+}

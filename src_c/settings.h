@@ -1,0 +1,22 @@
+/*
+ * settings.h
+ *	  The settings (GUCs) of the extension that C code reads.
+ */
+#ifndef HART_SETTINGS_H
+#define HART_SETTINGS_H
+
+#include "threads.h"
+
+extern int	hart_pin_percent;		/* largest share of shared_buffers that one context pins, percent */
+
+/* number of threads to compute with, at least 1 (hart.threads, where 0 means every core this process may use) */
+extern int	hart_n_threads(void);
+
+/*
+ * hart_parallel_for with the threads of the settings. Acts on interrupts; one that
+ * does not end the query starts the work anew, so a task must give the same result
+ * when it is run twice.
+ */
+extern void hart_run_parallel(size_t n, size_t grain, HartTask task, void *arg);
+
+#endif							/* HART_SETTINGS_H */

@@ -1,0 +1,158 @@
+"""Fixtures: a database of our own, model folders that the server can read, models ingested once for all tests.
+
+`make test` sets the environment: HART_TEST_DSN (a superuser of a server with the extension installed), HART_TEST_BINDIR,
+HART_TEST_RUN_AS (the server's user when the tests run as root), HART_TEST_TMP (a folder that the server can reach),
+HART_TEST_DATA (shared test data; may be absent).
+"""
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+from psycopg import Error, sql
+
+import models
+from server import Server, Session, dsn_of
+
+GOLDENS = json.loads((pathlib.Path(__file__).parent / "goldens" / "tiny.json").read_text())["models"]
+
+
+def pytest_configure(config):
+    if "HART_TEST_DSN" not in os.environ:
+        raise pytest.UsageError("HART_TEST_DSN is not set: run `make test`, or name a server that has the extension")
+
+
+class Database:
+    """A database with the extension, and the models ingested into it."""
+
+    def __init__(self, dsn, name, folders):
+        self.admin, self.name, self.folders, self.ready = dsn, name, folders, set()
+        with Session.open(dsn) as s:
+            s.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            s.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self.dsn = dsn_of(dsn, dbname=name)
+        with self.connect() as s:
+            s.execute("SET client_min_messages = warning; CREATE EXTENSION hartonomous CASCADE")
+
+    def connect(self, **settings):
+        return Session.open(self.dsn, **settings)
+
+    def model(self, name):
+        """Ingest a model of models.py, once; its name."""
+        if name not in self.ready:
+            with self.connect() as s:
+                s.execute("CALL hart.ingest_model(%s)", [str(self.folders(name))])
+            self.ready.add(name)
+        return name
+
+    def drop(self):
+        with Session.open(self.admin) as s:
+            s.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
+
+
+@pytest.fixture(scope="session")
+def scratch():
+    """A folder that the server can read, whoever it runs as."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="hart_test_", dir=os.environ.get("HART_TEST_TMP")))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder(scratch):
+    """A new folder that the server can read and write."""
+    new = pathlib.Path(tempfile.mkdtemp(dir=scratch))
+    new.chmod(0o777)
+    return new
+
+
+@pytest.fixture(scope="session")
+def folders(scratch):
+    """name → the folder of that model, written when first asked for."""
+    def written(name):
+        target = scratch / "models" / name
+        if not target.exists():
+            m = models.BY_NAME[name]
+            sums = models.write_model(target, m, f"{m.weights_of or name}/{GOLDENS[name]['seed']}")
+            assert sums == GOLDENS[name]["sha256"], f"the generated weights of {name} are not those of the goldens"
+        return target
+    return written
+
+
+@pytest.fixture(scope="session")
+def data(scratch):
+    """Our copy of the shared test data."""
+    source = os.environ.get("HART_TEST_DATA", "")
+    if not os.path.isdir(source):
+        pytest.skip("HART_TEST_DATA names no folder")
+    target = scratch / "data"
+    if not target.exists():
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+        for path in [target, *target.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    return target
+
+
+@pytest.fixture(scope="session")
+def db(folders):
+    database = Database(os.environ["HART_TEST_DSN"], f"hart_pytest_{os.getpid()}", folders)
+    yield database
+    database.drop()
+
+
+@pytest.fixture
+def conn(db):
+    with db.connect() as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A second server, for tests that restart, kill or copy one."""
+    own = Server("test-second")
+    own.remove()
+    yield own.start(shared_buffers="64MB", wal_level="replica", max_wal_senders="4", hot_standby="on", fsync="off")
+    own.remove()
+
+
+@pytest.fixture(scope="session")
+def server_db(server, folders):
+    return Database(server.dsn("postgres"), "hart_pytest", folders)
+
+
+@pytest.fixture
+def refused(db):
+    """refused(session, sqlstates, sql, *args): the error, after checking all that every error must keep to."""
+    def check(session, sqlstates, statement, *args):
+        with pytest.raises(Error) as caught:
+            session.execute(statement, args or None)
+        error = caught.value
+        assert error.sqlstate in sqlstates.split(), f"{error.sqlstate}: {error}"
+        assert error.diag.message_hint, f"no hint: {error}"
+        assert "\n" not in error.diag.message_primary
+        if not session.autocommit or session.info.transaction_status:
+            session.rollback()
+        assert session.one("SELECT 1") == 1     # the same backend goes on
+        return error
+    return check
+
+
+@pytest.fixture
+def nothing_left(db):
+    """nothing_left(session): no trace of a model that is not ready."""
+    def check(session):
+        assert session.all("SELECT name, state FROM hart.model_registry WHERE state <> 'ready'") == []
+        assert session.all("""SELECT relname FROM pg_class WHERE relnamespace = 'hart'::regnamespace AND relname ~ '^tiles_[0-9]+$'
+                              AND substr(relname, 7)::int NOT IN (SELECT model_id FROM hart.model_registry)""") == []
+        for table in ("tensors", "model_files", "tiles"):
+            assert session.one(f"SELECT count(*) FROM hart.{table} WHERE model_id NOT IN (SELECT model_id FROM hart.model_registry)") == 0
+        assert session.all("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == []
+    return check
+
+
+def sha256(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
