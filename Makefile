@@ -78,15 +78,17 @@ all: transform
 transform:     ; $(MAKE) $(TRANSFORM) all
 install:       install-transform install-python
 uninstall:     uninstall-transform uninstall-python
-clean:         clean-transform
+clean:         clean-transform clean-tests
 
-.PHONY: install-transform install-python uninstall-transform uninstall-python clean-transform
+.PHONY: install-transform install-python uninstall-transform uninstall-python clean-transform clean-tests
 install-transform: transform
 	$(MAKE) $(TRANSFORM) install
 uninstall-transform:
 	$(MAKE) $(TRANSFORM) uninstall
 clean-transform:
 	$(MAKE) $(TRANSFORM) clean
+clean-tests:
+	$(MAKE) -C test/c clean
 
 # $(PYTHON) is the interpreter that PostgreSQL was configured with; the script checks that plpython3 links it.
 SERVER_PYTHON = bash dev/server-python.sh

@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import shlex
-import shutil
 import subprocess
 import sys
 import threading
@@ -37,8 +36,7 @@ def parse(arguments):
     parser.add_argument("--rounds", type=int, default=5, help="times that everything is measured, in turn (default: 5)")
     parser.add_argument("--shared-buffers", default="2GB", help="of the server (default: 2GB)")
     parser.add_argument("--cluster", default="bench", help="name of the private cluster (default: bench)")
-    parser.add_argument("--peer-python", help="a Python with transformers, torch or llama_cpp, to measure those too")
-    parser.add_argument("--gguf", type=pathlib.Path, help="the same model as GGUF, for llama_cpp")
+    parser.add_argument("--peer-python", help="a Python that has transformers and torch, to measure those too")
     parser.add_argument("--json", type=pathlib.Path, help="also write all figures to this file")
     return parser.parse_args(arguments)
 
@@ -127,7 +125,7 @@ def measure_ingest(cluster, model):
         started = time.perf_counter()
         session.run("CALL hart.ingest_model('{}', 'bench')".format(str(model).replace("'", "''")))
         seconds = time.perf_counter() - started
-        sizes = session.value("m) FROM (SELECT bytes_in, bytes_stored, parameters FROM hart.models) AS m, coalesce(1")
+        sizes = session.value("(SELECT m FROM (SELECT bytes_in, bytes_stored, parameters FROM hart.models) AS m)")
         return {"seconds": seconds, "memory": memory.stop(), **sizes}
 
 
@@ -145,7 +143,7 @@ def measure_rounds(session, program, rounds):
             result["decode"].setdefault(threads, []).append(decoded)
             for length in PROMPTS:
                 taken = session.value(f"pg_temp.prefill({length})")
-                result["prefill"].setdefault((threads, length), []).append(taken)
+                result["prefill"].setdefault(threads, {}).setdefault(length, []).append(taken)
         result["open"] += [session.value("pg_temp.open_and_close()") for _ in range(5)]
     return result
 
@@ -202,10 +200,10 @@ def main():
         figures = measure(cluster, options, model, program)
     finally:
         cluster.stop()
-    figures["peers"] = run_peers(options.peer_python, model, options.gguf, THREADS, PROMPTS, DECODED) if options.peer_python else []
+    figures["peers"] = run_peers(options.peer_python, model, THREADS, PROMPTS, DECODED) if options.peer_python else []
     print_report(figures)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1, default=str))
+        options.json.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,8 @@ trap stop_clusters EXIT
 failed=0
 run() { "$@" || failed=1; }
 
-# C unit tests: programs that print TAP.
 unset MAKEFLAGS MAKELEVEL MFLAGS
-make -s --no-print-directory -C "$TOP/test/c"
-run prove --exec '' "$TOP"/test/c/*.t
+run make -s --no-print-directory -C "$TOP/test/c" check
 
 # pgTAP.
 stop_clusters

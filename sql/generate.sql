@@ -6,6 +6,9 @@ BEGIN
     IF tokens IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'prompt must not be null',
             HINT = 'Use coalesce where a prompt may be missing.';
+    ELSIF array_ndims(tokens) > 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('prompt is an array of %s dimensions', array_ndims(tokens)),
+            HINT = 'Pass the tokens of one prompt, in one dimension.';
     ELSIF cardinality(tokens) = 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'prompt is empty',
             HINT = 'This model''s tokenizer begins a text with no token of its own, so give at least one.';

@@ -24,12 +24,15 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     dead integer;
 BEGIN
-    FOR dead IN SELECT r.model_id FROM hart.model_registry r WHERE r.state = 'ingesting' AND r.backend_pid <> pg_backend_pid() LOOP
-        IF pg_try_advisory_lock(hart.ingest_lock_class(), dead) THEN
+    FOR dead IN SELECT r.model_id FROM hart.model_registry r WHERE r.state = 'ingesting' LOOP
+        CONTINUE WHEN NOT pg_try_advisory_lock(hart.ingest_lock_class(), dead);
+        -- the session may just have finished: then its row, once it has committed, is no longer one of these
+        PERFORM FROM hart.model_registry r WHERE r.model_id = dead AND r.state = 'ingesting' FOR UPDATE;
+        IF FOUND THEN
             EXECUTE format('DROP TABLE IF EXISTS hart.tiles_%s', dead);
             PERFORM hart.forget_model(dead);
-            PERFORM pg_advisory_unlock(hart.ingest_lock_class(), dead);
         END IF;
+        PERFORM pg_advisory_unlock(hart.ingest_lock_class(), dead);
     END LOOP;
 END $$;
 COMMENT ON FUNCTION hart.drop_dead_ingests() IS 'drop what ingestions left behind whose session is gone';
@@ -66,7 +69,13 @@ BEGIN
            (SELECT sum((t->>'bytes')::bigint) FROM jsonb_array_elements(spec->'tensors') AS t)
     FROM jsonb_to_record(spec) AS s (architecture text, dim integer, hidden_dim integer, n_layers integer, n_heads integer, n_kv_heads integer,
                                      head_dim integer, vocab_size integer, max_positions integer, rms_norm_eps float8, rope_inv_freq real[],
-                                     tied_embeddings boolean, eos_token_ids integer[], parameters bigint, source_bytes bigint, path text);
+                                     tied_embeddings boolean, eos_token_ids integer[], parameters bigint, source_bytes bigint, path text)
+    ON CONFLICT ON CONSTRAINT model_registry_name_key DO NOTHING;
+    IF NOT FOUND THEN
+        PERFORM pg_advisory_unlock(hart.ingest_lock_class(), model_id);
+        RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('model "%s" is being ingested by another session', name),
+            HINT = 'Watch hart.ingest_progress, or give the new one another name.';
+    END IF;
     INSERT INTO hart.tensors (model_id, tensor_id, name, shape, dtype, bytes, n_tiles, file, file_offset)
     SELECT begin_ingest.model_id, t.tensor_id, t.name, t.shape, t.dtype, t.bytes, t.n_tiles, t.file, t.file_offset
     FROM jsonb_to_recordset(spec->'tensors') AS t (tensor_id integer, name text, shape integer[], dtype text, bytes bigint, n_tiles integer,

@@ -148,3 +148,25 @@ BEGIN
     RETURN found_id;
 END $$;
 COMMENT ON FUNCTION hart.resolve_model(text) IS 'number of the model a call means: the one named, else the setting hart.model, else the only one; refused to who may not read its tiles';
+
+CREATE FUNCTION hart.bytes_to_matrix(data bytea, dtype text, n_cols integer) RETURNS hart.matrix
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_bytes_to_matrix';
+COMMENT ON FUNCTION hart.bytes_to_matrix(bytea, text, integer) IS 'little-endian numbers of dtype F32, F16 or BF16 as a matrix with that many columns';
+
+CREATE FUNCTION hart.tensor_matrix(model text, tensor text) RETURNS hart.matrix
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    id integer := hart.resolve_model(model);
+    found_tensor hart.tensors;
+    data bytea;
+BEGIN
+    SELECT * INTO found_tensor FROM hart.tensors t WHERE t.model_id = id AND t.name = tensor;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('tensor "%s" does not exist', tensor),
+            HINT = 'SELECT name FROM hart.tensors lists the tensors.';
+    END IF;
+    EXECUTE format('SELECT string_agg(payload, %L::bytea ORDER BY tile_no) FROM %s WHERE model_id = $1 AND tensor_id = $2', '', hart.tiles_of(id))
+        INTO data USING id, found_tensor.tensor_id;
+    RETURN hart.bytes_to_matrix(coalesce(data, ''), found_tensor.dtype, found_tensor.shape[cardinality(found_tensor.shape)]);
+END $$;
+COMMENT ON FUNCTION hart.tensor_matrix(text, text) IS 'a tensor as a matrix; a vector is one row';

@@ -11,6 +11,9 @@
 
 PG_FUNCTION_INFO_V1(hart_attend);
 
+/* multiplications a piece: enough to be worth waking a thread for */
+#define PIECE_WORK 32768
+
 typedef struct
 {
 	HartContext *ctx;
@@ -103,6 +106,7 @@ hart_attend(PG_FUNCTION_ARGS)
 	w = (AttendWork) {.ctx = ctx, .layer = layer, .q = q, .pos = pos, .out = hart_matrix_alloc(q->rows, q->cols)};
 	w.scratch_size = pos + q->rows + config->head_dim;
 	w.scratch = hart_context_scratch(ctx, hart_n_threads() * w.scratch_size);
-	hart_run_parallel((size_t) config->n_heads * q->rows, Max(1, q->rows / 8), attend_task, &w);
+	hart_run_parallel((size_t) config->n_heads * q->rows,
+					  Max(1, PIECE_WORK / (2 * (pos + q->rows) * config->head_dim)), attend_task, &w);
 	PG_RETURN_MATRIX(w.out);
 }

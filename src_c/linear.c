@@ -23,8 +23,9 @@ PG_FUNCTION_INFO_V1(hart_embed_tokens);
 #define PANEL_MIN_ROWS 4
 /* weight rows of a panel */
 #define PANEL_ROWS 32
-/* bytes of weights a piece, for few rows of x: enough to hide the cost of claiming it */
+/* bytes of weights a piece, for few rows of x: enough to hide the cost of claiming it, or of waking a thread for it */
 #define PIECE_BYTES (64 * 1024)
+#define MIN_PIECE_BYTES (32 * 1024)
 /* tiles that are pinned at a time when the model is not pinned as a whole */
 #define STREAM_TILES 512
 
@@ -168,8 +169,9 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 		w.scratch = hart_context_scratch(ctx, hart_n_threads() * w.scratch_size);
 	}
 
-	/* small tensors are cut finer than PIECE_BYTES, so that each thread gets some */
-	grain = Max(1, Min(PIECE_BYTES / row_bytes, weight->rows / (2 * hart_n_threads())));
+	/* small tensors are cut finer, so that each thread gets some */
+	grain = Max(Max(1, MIN_PIECE_BYTES / row_bytes),
+				Min(PIECE_BYTES / row_bytes, weight->rows / (2 * hart_n_threads())));
 	rows_at_once = hart_tiles_all_pinned(ctx->tiles) ? weight->rows
 		: Max(1, (int64) STREAM_TILES * HART_TILE_BYTES / row_bytes);
 	old = hart_context_enter(ctx);

@@ -9,6 +9,8 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "tensor.h"
+
 /* Columns of the current row of the last SPI query, by number; the schema has them all NOT NULL */
 static Datum
 spi_value(uint64 row, int column)
@@ -61,18 +63,6 @@ load_config(HartConfig *config, text *model, MemoryContext memory)
 	memcpy(config->rope_inv_freq, ARR_DATA_PTR(inv_freq), sizeof(float) * (config->head_dim / 2));
 }
 
-static HartDtype
-parse_dtype(const char *dtype)
-{
-	if (strcmp(dtype, "F32") == 0)
-		return HART_F32;
-	if (strcmp(dtype, "F16") == 0)
-		return HART_F16;
-	if (strcmp(dtype, "BF16") == 0)
-		return HART_BF16;
-	elog(ERROR, "unknown dtype %s in hart.tensors", dtype);
-}
-
 /* rows × columns of a tensor's shape; a vector is one row */
 static void
 load_shape(HartTensor *tensor, ArrayType *shape)
@@ -102,10 +92,9 @@ load_tensors(HartContext *ctx, MemoryContext memory)
 	for (int i = 0; i < ctx->n_tensors; i++)
 	{
 		HartTensor *tensor = &ctx->tensors[i];
-		char	   *dtype = TextDatumGetCString(spi_value(i, 3));
 
 		tensor->name = MemoryContextStrdup(memory, TextDatumGetCString(spi_value(i, 2)));
-		tensor->dtype = parse_dtype(dtype);
+		tensor->dtype = hart_parse_dtype(TextDatumGetCString(spi_value(i, 3)));
 		load_shape(tensor, DatumGetArrayTypeP(spi_value(i, 4)));
 		tensor->tiles = &ctx->ranges[i];
 		tensor->tiles->tensor_id = DatumGetInt32(spi_value(i, 1));

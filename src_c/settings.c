@@ -67,20 +67,27 @@ hart_run_parallel(size_t n, size_t grain, HartTask task, void *arg)
 		CHECK_FOR_INTERRUPTS();
 }
 
+/* Cores this process may use */
+static int
+count_cores(void)
+{
+#ifdef CPU_COUNT
+	cpu_set_t	set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		return CPU_COUNT(&set);
+#endif
+	return (int) sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 int
 hart_n_threads(void)
 {
-	if (threads == 0)
-	{
-#ifdef CPU_COUNT
-		cpu_set_t	set;
+	static int	cores = 0;
 
-		if (sched_getaffinity(0, sizeof(set), &set) == 0)
-			return Max(1, Min(CPU_COUNT(&set), HART_MAX_THREADS));
-#endif
-		return Max(1, Min((int) sysconf(_SC_NPROCESSORS_ONLN), HART_MAX_THREADS));
-	}
-	return threads;
+	if (cores == 0)
+		cores = Max(1, Min(count_cores(), HART_MAX_THREADS));
+	return threads == 0 ? cores : threads;
 }
 
 void

@@ -58,6 +58,7 @@ def main():
     # The head is the embedding matrix, so the checkpoint has no lm_head.weight, as Qwen's own small models.
     tensors = {name: weights[name].to(torch.bfloat16).contiguous() for name in sorted(weights)}
     save_file(tensors, args.out / "model.safetensors", metadata={"format": "pt"})
+    (args.out / "model.safetensors").chmod(0o644)
     end = Tokenizer.from_file(str(args.work / "tokenizer.json")).token_to_id(bpe.END)
     write_json(args.out / "config.json", config_json(Config(), end))
     write_json(args.out / "generation_config.json", {"bos_token_id": end, "do_sample": False, "eos_token_id": end})

@@ -14,8 +14,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Nothing is ever fetched at run time.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from .packages import check_packages  # noqa: E402
-from .report import reported  # noqa: E402
+from .packages import check_packages
+from .report import reported
 
 __all__ = ["check_packages", "load"]
 

@@ -7,7 +7,11 @@ from .errors import FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, HartError
 def check_role(plpy, GD, role, action):
     """The caller has the privileges of one of PostgreSQL's own roles for files; superusers have all."""
     allowed = rows(
-        plpy, GD, "SELECT current_user AS name, pg_catalog.pg_has_role(current_user, $1, 'USAGE') AS allowed", ["name"], [role]
+        plpy,
+        GD,
+        "SELECT current_user AS name, pg_catalog.pg_has_role(current_user, $1, 'USAGE') AS allowed",
+        ["name"],
+        [role],
     )[0]
     if not allowed["allowed"]:
         raise HartError(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .configkeys import check_keys, float_of, refused, shown
+from .configkeys import HINT, check_keys, float_of, refused, shown
 from .errors import INVALID_PARAMETER_VALUE, PROGRAM_LIMIT_EXCEEDED, HartError, quoted
 from .families import Family, family_of
 from .rope import inverse_frequencies
@@ -18,7 +18,6 @@ LIMITS = {
     "vocab_size": 1 << 24,
     "max_position_embeddings": 1 << 28,
 }
-HINT = "Check that config.json belongs to this model."
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,9 @@ def flag(config, key):
     value = config.get(key)
     if value not in (None, True, False) or isinstance(value, (int, float)) and not isinstance(value, bool):
         raise HartError(
-            f"config.json key {quoted(key)} must be true or false, not {shown(value)}", INVALID_PARAMETER_VALUE, hint=HINT
+            f"config.json key {quoted(key)} must be true or false, not {shown(value)}",
+            INVALID_PARAMETER_VALUE,
+            hint=HINT,
         )
     return bool(value)
 

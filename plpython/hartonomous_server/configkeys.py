@@ -8,18 +8,27 @@ import json
 
 from .errors import FEATURE_NOT_SUPPORTED, HartError, quoted
 
+HINT = "Check that config.json belongs to this model."
+
+
+def names(text):
+    """A set of words."""
+    return frozenset(text.split())
+
+
 # Read by config.py, rope.py and families.py.
-UNDERSTOOD = set("""
+UNDERSTOOD = names("""
     architectures model_type hidden_size intermediate_size num_hidden_layers num_attention_heads
     num_key_value_heads head_dim vocab_size max_position_embeddings rms_norm_eps hidden_act
     tie_word_embeddings eos_token_id rope_theta rope_scaling rope_parameters attention_bias mlp_bias
     sliding_window use_sliding_window max_window_layers layer_types
-""".split())
+""")
 
 # About files, training, other tasks, or how to sample: none changes the logits.
-HARMLESS = set("""
+HARMLESS = names("""
     transformers_version torch_dtype dtype use_cache bos_token_id pad_token_id unk_token_id sep_token_id
-    cls_token_id mask_token_id bos_token eos_token pad_token unk_token decoder_start_token_id forced_bos_token_id forced_eos_token_id
+    cls_token_id mask_token_id bos_token eos_token pad_token unk_token
+    decoder_start_token_id forced_bos_token_id forced_eos_token_id
     initializer_range attention_dropout hidden_dropout resid_pdrop embd_pdrop classifier_dropout dropout
     hidden_dropout_prob attention_probs_dropout_prob neftune_noise_alpha
     return_dict output_hidden_states output_attentions torchscript use_bfloat16 tf_legacy_loss
@@ -33,7 +42,7 @@ HARMLESS = set("""
     suppress_tokens begin_suppress_tokens remove_invalid_values generation_config
     transformers.js_config is_llama_config license datasets language tags base_model
     unsloth_fixed unsloth_version unsloth_tracking unsloth_training_data model_name
-""".split())
+""")
 
 # Keys that do change the mathematics, with the values that leave it alone.
 NEUTRAL = {

@@ -15,9 +15,9 @@ EXTERNAL_ROUTINE_EXCEPTION = "38000"
 
 
 class HartError(Exception):
-    """An error as PostgreSQL reports it."""
+    """An error as PostgreSQL reports it; there is always something that the user can do."""
 
-    def __init__(self, message, sqlstate, hint=None, detail=None):
+    def __init__(self, message, sqlstate, *, hint, detail=None):
         super().__init__(message)
         self.message = message
         self.sqlstate = sqlstate

@@ -1,12 +1,13 @@
 """hart.export_model: a model's tables become files again, the same as those that were ingested."""
 
+import errno
 import hashlib
 import os
 
 from .access import check_role, model_directory
 from .database import plan, rows, scalar
 from .errors import DATA_CORRUPTED, DUPLICATE_FILE, NULL_VALUE_NOT_ALLOWED, HartError, listed, quoted
-from .files import exists, native, resolve, system_error
+from .files import check_directory, exists, native, resolve, system_error
 from .modeldir import CHUNK, TILE
 from .progress import Progress
 from .report import reported
@@ -79,9 +80,7 @@ class TileSource:
                 [model_id],
             )
         }
-        tiles = scalar(
-            plpy, GD, "SELECT tiles::text AS value FROM hart.model_registry WHERE model_id = $1", ["int"], [model_id]
-        )
+        tiles = scalar(plpy, GD, "SELECT hart.tiles_of($1)::text AS value", ["int"], [model_id])
         # The partition itself, not its parent: privileges are granted on it. Each row is about 8 MB of a tensor.
         # Tensors come in the order of their files, and one cursor sees one snapshot from first to last.
         sql = (
@@ -136,12 +135,16 @@ class Target:
             os.mkdir(native(self.path))
             self.made_directory = True
         except FileExistsError:
-            pass
+            check_directory(self.path)
         except OSError as error:
             raise system_error("create directory", self.path, error) from None
         for name in names:
             if name != os.path.basename(name):
-                raise HartError(f"file name {quoted(name)} is not allowed", DATA_CORRUPTED)
+                raise HartError(
+                    f"file name {quoted(name)} is not allowed",
+                    DATA_CORRUPTED,
+                    hint="Correct hart.model_files, or ingest the model again.",
+                )
             if exists(self.file(name)):
                 raise HartError(
                     f"{quoted(self.file(name), 1000)} already exists",
@@ -180,7 +183,7 @@ class Target:
         try:
             for name, path in self.temporary.items():
                 if exists(self.file(name)):
-                    raise FileExistsError(17, "", self.file(name))
+                    raise FileExistsError(errno.EEXIST, "", self.file(name))
                 os.rename(native(path), native(self.file(name)))
                 self.published.append(name)
             descriptor = os.open(native(self.path), os.O_RDONLY)

@@ -29,11 +29,12 @@ SQLSTATES = {
 
 def system_error(action, path, error):
     """A HartError for an OSError."""
-    hint = None
     if SQLSTATES.get(error.errno) == INSUFFICIENT_PRIVILEGE:
         hint = "The operating system user that runs the server needs access to it."
-    elif error.errno == errno.ENOENT:
-        hint = "The path must exist on the server, as seen by the operating system user that runs it."
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "Make room on that file system, or name a directory on another."
+    else:
+        hint = "The path is one of the server's, as seen by the operating system user that runs it."
     return HartError(
         f"could not {action} {quoted(path, 1000)}: {os.strerror(error.errno) if error.errno else error}",
         SQLSTATES.get(error.errno, IO_ERROR),
@@ -62,7 +63,7 @@ def check_directory(path):
             raise HartError(
                 f"{quoted(path, 1000)} is not a directory",
                 IO_ERROR,
-                hint="Name the directory that holds config.json and the checkpoint, not a file.",
+                hint="Name a directory, not a file in it.",
             )
         os.listdir(native(path))
     except OSError as error:
@@ -82,7 +83,9 @@ def open_regular(path):
         raise system_error("open file", path, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise HartError(f"{quoted(path, 1000)} is not a regular file", IO_ERROR)
+        raise HartError(
+            f"{quoted(path, 1000)} is not a regular file", IO_ERROR, hint="Put the file itself in its place."
+        )
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
@@ -92,7 +95,9 @@ def read_small(path, limit):
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise HartError(
-                f"{quoted(path, 1000)} has {size} bytes, above the limit of {limit}", PROGRAM_LIMIT_EXCEEDED
+                f"{quoted(path, 1000)} has {size} bytes, above the limit of {limit}",
+                PROGRAM_LIMIT_EXCEEDED,
+                hint="Check that the file belongs to this model.",
             )
         return read_exactly(file, size, path)
 

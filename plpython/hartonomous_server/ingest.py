@@ -115,7 +115,7 @@ class Writer:
                 self.plpy,
                 self.GD,
                 "SELECT hart.write_tiles($1, $2, $3, $4, $5)",
-                ["text", "int", "int", "int", "bytea"],
+                ["regclass", "int", "int", "int", "bytea"],
                 [self.tiles, self.model_id, self.tensor_id, first_tile, data],
             )
             first_tile += -(-len(data) // TILE)

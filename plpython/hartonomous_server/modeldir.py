@@ -80,10 +80,11 @@ def check_tokenizer(content, spec):
     largest = largest_id(load_tokenizer(content))
     if largest < spec.vocab_size:
         return []
-    return [
+    warning = (
         f"{TOKENIZER} has token ids up to {largest}, but the model's vocabulary has {spec.vocab_size} tokens: "
         "texts with the tokens beyond it are refused"
-    ]
+    )
+    return [warning]
 
 
 def check_tied(model):

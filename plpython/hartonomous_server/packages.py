@@ -29,7 +29,7 @@ def check_packages():
             "Python packages of the server are missing or of a wrong version",
             UNDEFINED_FILE,
             detail="; ".join(problems) + f" (Python {sys.version_info[0]}.{sys.version_info[1]}).",
-            hint=f"Run \"make install\" of hartonomous for this server again, or as the owner of that folder: {command()}",
+            hint=f'Run "make install" of hartonomous for this server again, or as the owner of that folder: {command()}',
         )
 
 

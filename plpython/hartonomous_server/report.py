@@ -19,7 +19,7 @@ def reported(function):
         except plpy.Error as error:
             problem = error
         except MemoryError:
-            problem = postgres_error(plpy, "out of memory", "53200")
+            problem = postgres_error(plpy, "out of memory", "53200", None, "Run fewer or smaller statements at once.")
         raise problem.with_traceback(None) from None
 
     return wrapper

@@ -4,7 +4,7 @@ import math
 
 import numpy
 
-from .configkeys import refused, says_nothing, shown
+from .configkeys import HINT, refused, says_nothing, shown
 from .errors import FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, HartError, quoted
 
 DEFAULT_THETA = 10000.0
@@ -27,7 +27,7 @@ def inverse_frequencies(config, head_dim, max_positions):
         frequencies = scale_llama3(frequencies, parameters)
     frequencies = frequencies.astype(numpy.float32)
     if not (numpy.isfinite(frequencies).all() and (frequencies > 0).all()):
-        raise HartError("the RoPE settings of config.json are out of range", INVALID_PARAMETER_VALUE)
+        raise HartError("the RoPE settings of config.json are out of range", INVALID_PARAMETER_VALUE, hint=HINT)
     return [float(frequency) for frequency in frequencies]
 
 
@@ -72,10 +72,12 @@ def rope_parameters(config, max_positions):
 def standard(settings, key, max_positions):
     """One spelling's dict: checked, and reduced to what its type uses."""
     if not isinstance(settings, dict):
-        raise HartError(f"config.json key {quoted(key)} must hold an object", INVALID_PARAMETER_VALUE)
+        raise HartError(f"config.json key {quoted(key)} must hold an object", INVALID_PARAMETER_VALUE, hint=HINT)
     rope_type = settings.get("rope_type", settings.get("type", "default"))
     if "type" in settings and settings["type"] != rope_type:
-        raise HartError(f'config.json key {quoted(key)} has a "type" and another "rope_type"', INVALID_PARAMETER_VALUE)
+        raise HartError(
+            f'config.json key {quoted(key)} has a "type" and another "rope_type"', INVALID_PARAMETER_VALUE, hint=HINT
+        )
     if not isinstance(rope_type, str) or rope_type not in KEYS:
         raise HartError(
             f"RoPE type {shown(rope_type)} is not supported",
@@ -99,6 +101,7 @@ def standard(settings, key, max_positions):
         raise HartError(
             f"config.json key {quoted(key)} has a high_freq_factor that is not above low_freq_factor",
             INVALID_PARAMETER_VALUE,
+            hint=HINT,
         )
     return result
 
@@ -108,6 +111,8 @@ def number(value, name):
     valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e30
     if not valid:
         raise HartError(
-            f"config.json key {quoted(name)} must be a number above 0, not {shown(value)}", INVALID_PARAMETER_VALUE
+            f"config.json key {quoted(name)} must be a number above 0, not {shown(value)}",
+            INVALID_PARAMETER_VALUE,
+            hint=HINT,
         )
     return float(value)

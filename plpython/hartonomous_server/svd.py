@@ -11,7 +11,9 @@ from .report import reported
 def decompose_tensor(plpy, GD, model, tensor, rank):
     """hart.decompose_tensor(model, tensor, rank)"""
     if tensor is None or rank is None:
-        raise HartError("tensor and rank must not be null", NULL_VALUE_NOT_ALLOWED, hint="Name a tensor of hart.tensors.")
+        raise HartError(
+            "tensor and rank must not be null", NULL_VALUE_NOT_ALLOWED, hint="Name a tensor of hart.tensors."
+        )
     matrix = scalar(plpy, GD, "SELECT hart.tensor_matrix($1, $2) AS value", ["text", "text"], [model, tensor])
     return decompose(matrix, rank)
 
@@ -26,7 +28,11 @@ def decompose(matrix, rank):
             hint=f"A matrix of {matrix.shape[0]} × {matrix.shape[1]} has ranks from 1 to {largest}.",
         )
     if not numpy.isfinite(matrix).all():
-        raise HartError("the tensor holds NaN or infinity and has no decomposition", INVALID_PARAMETER_VALUE)
+        raise HartError(
+            "the tensor holds NaN or infinity and has no decomposition",
+            INVALID_PARAMETER_VALUE,
+            hint="Replace those weights, or name another tensor.",
+        )
     u, s, vt = numpy.linalg.svd(matrix, full_matrices=False)
     u, v = fix_signs(u[:, :rank], vt[:rank].T)
     squares = s.astype(numpy.float64) ** 2

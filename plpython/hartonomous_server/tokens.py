@@ -83,7 +83,9 @@ def check_ids(ids, vocab_size):
     for token in ids:
         if token is None:
             raise HartError(
-                "token ids must not be null", NULL_VALUE_NOT_ALLOWED, hint="Remove the nulls, with array_remove for example."
+                "token ids must not be null",
+                NULL_VALUE_NOT_ALLOWED,
+                hint="Remove the nulls, with array_remove for example.",
             )
         if isinstance(token, list):
             raise HartError(

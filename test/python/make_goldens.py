@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Write goldens/tiny.json: what transformers answers for the models of models.py.
 
 usage: make_goldens.py [MODEL ...]     (all models, or those named: the others are kept as they are)

@@ -59,7 +59,7 @@ TINY = [
     Model("llama_odd", dim=35, hidden=51, heads=5, kv_heads=1, head_dim=6, vocab=101, dtypes="BF16", layers=3),
     Model("llama_minimal", dim=40, hidden=50, kv_heads=4, head_dim=10, eps=1e-6, max_positions=2048,
           omit=("num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta", "tie_word_embeddings",
-                "max_position_embeddings", "hidden_act", "attention_bias", "mlp_bias")),
+                "hidden_act", "attention_bias", "mlp_bias")),
     Model("llama_rope3_scaling", kv_heads=2, dtypes="BF16",
           config={"rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", **LLAMA3}}),
     Model("llama_rope3_parameters", kv_heads=2, dtypes="BF16", weights_of="llama_rope3_scaling", omit=("rope_theta",),

@@ -186,8 +186,7 @@ def test_generate_is_cancelled(db, conn):
              "SELECT hart.logits(array_fill(5, ARRAY[n]), %s) FROM generate_series(1, 100000) n"]
     for call in calls:
         work = Background(db.dsn, call, name)
-        wait_for("work", lambda: conn.all("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'", work.session.pid))
-        time.sleep(0.3)
+        time.sleep(0.5)
         conn.execute("SELECT pg_cancel_backend(%s)", [work.session.pid])
         work.join()
         assert isinstance(work.error, psycopg.errors.QueryCanceled)

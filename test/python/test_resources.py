@@ -31,6 +31,7 @@ def test_threads(db, conn, name, threads):
 @pytest.mark.parametrize("kernel", ["portable", "avx2", "avx512", "auto"])
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels(db, conn, name, kernel):
+    conn.execute("SELECT hart.library_version()")   # before it is loaded any setting goes
     try:
         conn.execute(f"SET hart.kernel = {kernel}")
     except Error as error:
@@ -114,11 +115,11 @@ def test_memory_does_not_grow(db):
     name = db.model("llama_f32")
     with db.connect() as session:
         def runs(n):
-            session.execute("""DO $$ BEGIN
-                FOR i IN 1 .. %s LOOP
+            session.execute(f"""DO $$ BEGIN
+                FOR i IN 1 .. {n} LOOP
                     PERFORM hart.generate('the', 2, 'llama_f32');
                     BEGIN PERFORM hart.logits(ARRAY[5, 6, 7, -1], 'llama_f32'); EXCEPTION WHEN invalid_parameter_value THEN NULL; END;
-                END LOOP; END $$""" % n)
+                END LOOP; END $$""")
         runs(100)
         before = private_megabytes(session.pid)
         for _ in range(3):

@@ -1,0 +1,48 @@
+/*
+ * tensor.c
+ *	  A tensor's bytes as a matrix.
+ */
+#include "matrix.h"
+
+#include "utils/builtins.h"
+
+#include "kernels.h"
+#include "tensor.h"
+
+PG_FUNCTION_INFO_V1(hart_bytes_to_matrix);
+
+HartDtype
+hart_parse_dtype(const char *dtype)
+{
+	if (strcmp(dtype, "F32") == 0)
+		return HART_F32;
+	if (strcmp(dtype, "F16") == 0)
+		return HART_F16;
+	if (strcmp(dtype, "BF16") == 0)
+		return HART_BF16;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown dtype \"%s\"", dtype),
+			 errhint("Weights are stored as F32, F16 or BF16.")));
+}
+
+/* hart.bytes_to_matrix(data bytea, dtype text, n_cols int) → matrix of as many rows as the bytes fill */
+Datum
+hart_bytes_to_matrix(PG_FUNCTION_ARGS)
+{
+	bytea	   *data = PG_GETARG_BYTEA_PP(0);
+	HartDtype	dtype = hart_parse_dtype(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	int32		cols = PG_GETARG_INT32(2);
+	int64		bytes = VARSIZE_ANY_EXHDR(data);
+	int64		row_bytes = cols * (int64) hart_dtype_size(dtype);
+	HartMatrix *m;
+
+	if (cols < 1 || bytes % row_bytes != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg(INT64_FORMAT " bytes are not a whole number of rows of %d columns", bytes, cols),
+				 errhint("Pass all bytes of the tensor and the last number of its shape.")));
+	m = hart_matrix_alloc(bytes / row_bytes, cols);
+	hart_kernels->widen[dtype] (VARDATA_ANY(data), m->data, hart_matrix_elements(m));
+	PG_RETURN_MATRIX(m);
+}

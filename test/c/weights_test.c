@@ -1,0 +1,168 @@
+/*
+ * weights_test.c
+ *		Widening and dot products of stored weights, in every set this processor
+ *		has: all patterns, all lengths, all alignments.
+ */
+#include "kernels_test.h"
+
+static const char *const dtype_names[HART_N_DTYPES] = {"f32", "f16", "bf16"};
+static const HartKernels *set;
+
+/* What binary16 means, by definition */
+static double
+f16_value(unsigned half)
+{
+	int			exponent = (half >> 10) & 0x1f;
+	double		fraction = half & 0x3ff;
+	double		sign = half & 0x8000 ? -1 : 1;
+
+	if (exponent == 0)
+		return sign * ldexp(fraction, -24);
+	if (exponent == 0x1f)
+		return fraction != 0 ? NAN : sign * INFINITY;
+	return sign * ldexp(1024 + fraction, exponent - 25);
+}
+
+static void
+test_widen_patterns(void)
+{
+	static uint16_t halves[65536];
+	static float wide[65536];
+	bool		right = true;
+
+	for (unsigned i = 0; i < 65536; i++)
+		halves[i] = (uint16_t) i;
+
+	set->widen[HART_BF16] (halves, wide, 65536);
+	for (uint32_t i = 0; i < 65536; i++)
+	{
+		uint32_t	bits = i << 16;
+
+		if (memcmp(&wide[i], &bits, 4) != 0)
+			right = false;
+	}
+	ok(right, "%s: all 65536 bf16 widen exactly, NaNs bit for bit", set->name);
+
+	right = true;
+	set->widen[HART_F16] (halves, wide, 65536);
+	for (uint32_t i = 0; i < 65536; i++)
+	{
+		uint32_t	bits;
+
+		memcpy(&bits, &wide[i], 4);
+		if ((i & 0x7c00) == 0x7c00 && (i & 0x3ff) != 0)
+		{
+			if (bits != ((i & 0x8000) << 16 | 0x7fc00000 | (i & 0x3ff) << 13))
+				right = false;
+		}
+		else if (wide[i] != f16_value(i) || bits >> 31 != i >> 15)
+			right = false;
+	}
+	ok(right, "%s: all 65536 f16 widen exactly, NaNs quietly", set->name);
+}
+
+/* n random weights ending at a guard page, and what they are as floats */
+static char *
+random_weights(HartDtype dtype, size_t n, float *values)
+{
+	static char *end = NULL;
+	char	   *w;
+
+	if (end == NULL)
+		end = (char *) guarded_memory(MAX_SIZE * 4, false) + MAX_SIZE * 4;
+	w = end - n * hart_dtype_size(dtype);
+	for (size_t i = 0; i < n; i++)
+	{
+		float		value = (float) random_unit();
+		uint32_t	bits;
+		uint16_t	half;
+
+		memcpy(&bits, &value, 4);
+		if (dtype == HART_F32)
+		{
+			memcpy(w + 4 * i, &value, 4);
+			values[i] = value;
+			continue;
+		}
+		if (dtype == HART_F16)
+		{
+			/* Subnormals to 2 */
+			half = (uint16_t) (bits % 0x4000) | (uint16_t) (bits >> 31 << 15);
+			values[i] = (float) f16_value(half);
+		}
+		else
+		{
+			half = (uint16_t) (bits >> 16);
+			bits &= 0xffff0000;
+			memcpy(&values[i], &bits, 4);
+		}
+		memcpy(w + 2 * i, &half, 2);
+	}
+	return w;
+}
+
+static void
+test_weights(HartDtype dtype)
+{
+	static float values[MAX_SIZE];
+	static float wide[MAX_SIZE + 1];
+	static char moved[MAX_SIZE * 4 + 64];
+	size_t		size = hart_dtype_size(dtype);
+	bool		dots = true;
+	bool		widens = true;
+	bool		alignment = true;
+
+	for (size_t n = 1; n != 0; n = next_size(n))
+	{
+		char	   *w = random_weights(dtype, n, values);
+		float	   *x = random_floats(0, n);
+		double		magnitude;
+		double		exact = exact_dot(values, x, n, &magnitude);
+		float		dot = set->dot_weights[dtype] (w, x, n);
+
+		if (!near(dot, exact, SUM_TOLERANCE * magnitude))
+			dots = false;
+
+		wide[n] = 12345;
+		set->widen[dtype] (w, wide, n);
+		if (!same_bits(wide, values, n) || wide[n] != 12345)
+			widens = false;
+
+		for (int shift = 0; shift < 64; shift += n < 68 ? 1 : 7)
+		{
+			float		again;
+
+			memcpy(moved + shift, w, n * size);
+			again = set->dot_weights[dtype] (moved + shift, x, n);
+			set->widen[dtype] (moved + shift, wide, n);
+			if (!same_bits(&again, &dot, 1) || !same_bits(wide, values, n))
+				alignment = false;
+		}
+	}
+	ok(dots, "%s: dot_weights of %s", set->name, dtype_names[dtype]);
+	ok(widens, "%s: widen of %s, of any length", set->name, dtype_names[dtype]);
+	ok(alignment, "%s: %s weights at any address give the same bits", set->name,
+	   dtype_names[dtype]);
+	ok(set->dot_weights[dtype] (moved, values, 0) == 0, "%s: no %s weights give 0",
+	   set->name, dtype_names[dtype]);
+}
+
+int
+main(void)
+{
+	static const char *const names[] = {"portable", "avx2", "avx512"};
+
+	for (int i = 0; i < 3; i++)
+	{
+		set = hart_find_kernels(names[i]);
+		if (set == NULL)
+		{
+			ok(true, "%s # SKIP not on this processor", names[i]);
+			continue;
+		}
+		test_widen_patterns();
+		for (int dtype = 0; dtype < HART_N_DTYPES; dtype++)
+			test_weights((HartDtype) dtype);
+	}
+	return tap_done();
+}
