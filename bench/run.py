@@ -78,9 +78,9 @@ class PeakMemory(threading.Thread):
         self.start()
 
     def run(self):
-        while not self.stopped.wait(0.02):
+        while not self.stopped.wait(0.02) and self.status.exists():
             fields = dict(line.split(":", 1) for line in self.status.read_text().splitlines())
-            self.peak = max(self.peak, int(fields["RssAnon"].split()[0]) * 1024)
+            self.peak = max(self.peak, int(fields.get("RssAnon", "0 kB").split()[0]) * 1024)
 
     def stop(self):
         self.stopped.set()
@@ -117,7 +117,7 @@ def bandwidth(program, threads):
 def measure_ingest(cluster, model):
     """A new database, with the model in it."""
     with cluster.session("postgres") as session:
-        session.run("DROP DATABASE IF EXISTS bench WITH (FORCE)")
+        session.run("SET client_min_messages = warning; DROP DATABASE IF EXISTS bench WITH (FORCE)")
         session.run("CREATE DATABASE bench")
     with cluster.session() as session:
         session.run("SET client_min_messages = warning; CREATE EXTENSION hartonomous CASCADE")
@@ -192,6 +192,7 @@ def measure(cluster, options, model, program):
 
 def main():
     options = parse(sys.argv[1:])
+    options.folder = options.folder.resolve()
     options.folder.mkdir(exist_ok=True)
     model = options.model.resolve() if options.model else made_model(options.folder, options.tokenizer)
     program = compiled(options.folder)

@@ -118,22 +118,28 @@ widen_bf16(const void *w, float *out, size_t n)
 	}
 }
 
-/* Widen a little at a time and multiply */
-static float
+/*
+ * Widen a little at a time and multiply.  Inlined, so that the length of all
+ * but the last widening is a constant and compilers can use vectors for it.
+ */
+static inline float
 dot_weights(void (*widen) (const void *, float *, size_t), size_t size,
 			const void *w, const float *x, size_t n)
 {
+	const char *bytes = w;
 	float		lanes[LANES] = {0};
 	float		wide[LANES];
+	size_t		i = 0;
 
-	for (size_t i = 0; i < n; i += LANES)
+	for (; i + LANES <= n; i += LANES)
 	{
-		size_t		length = n - i < LANES ? n - i : LANES;
-
-		widen((const char *) w + i * size, wide, length);
-		for (size_t lane = 0; lane < length; lane++)
+		widen(bytes + i * size, wide, LANES);
+		for (int lane = 0; lane < LANES; lane++)
 			lanes[lane] += wide[lane] * x[i + lane];
 	}
+	widen(bytes + i * size, wide, n - i);
+	for (int lane = 0; i < n; i++, lane++)
+		lanes[lane] += wide[lane] * x[i];
 	return sum_lanes(lanes);
 }
 

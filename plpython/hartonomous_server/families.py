@@ -47,7 +47,11 @@ def family_of(config):
     by_type = _by_model_type(config.get("model_type"))
     by_class = _by_class(config.get("architectures"))
     if by_type is None and by_class is None:
-        raise HartError("config.json names no architecture", INVALID_PARAMETER_VALUE, hint=HINT)
+        raise HartError(
+            'config.json names no architecture: it lacks "architectures" and "model_type"',
+            INVALID_PARAMETER_VALUE,
+            hint=HINT,
+        )
     if by_type is not None and by_class is not None and by_type is not by_class:
         raise HartError(
             f"config.json names architecture {quoted(by_class.class_name)} "

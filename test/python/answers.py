@@ -1,6 +1,10 @@
 """Compare what the database answers with what is expected."""
+import json
+import pathlib
+
 import numpy as np
 
+GOLDENS = json.loads((pathlib.Path(__file__).parent / "goldens" / "tiny.json").read_text())["models"]
 TOLERANCE = 1e-3        # logits: L2 and largest difference, each relative to the expected logits
 
 

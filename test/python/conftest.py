@@ -4,25 +4,16 @@
 HART_TEST_RUN_AS (the server's user when the tests run as root), HART_TEST_TMP (a folder that the server can reach),
 HART_TEST_DATA (shared test data; may be absent).
 """
-import hashlib
-import json
 import os
 import pathlib
 import shutil
 import tempfile
 
-import pytest
-from psycopg import Error, sql
-
 import models
+import pytest
+from answers import GOLDENS
+from psycopg import Error, sql
 from server import Server, Session, dsn_of
-
-GOLDENS = json.loads((pathlib.Path(__file__).parent / "goldens" / "tiny.json").read_text())["models"]
-
-
-def pytest_configure(config):
-    if "HART_TEST_DSN" not in os.environ:
-        raise pytest.UsageError("HART_TEST_DSN is not set: run `make test`, or name a server that has the extension")
 
 
 class Database:
@@ -99,15 +90,27 @@ def data(scratch):
 
 @pytest.fixture(scope="session")
 def db(folders):
+    if "HART_TEST_DSN" not in os.environ:
+        pytest.fail("HART_TEST_DSN is not set: run `make test`, or name a server that has the extension")
     database = Database(os.environ["HART_TEST_DSN"], f"hart_pytest_{os.getpid()}", folders)
     yield database
     database.drop()
 
 
-@pytest.fixture
-def conn(db):
+@pytest.fixture(scope="session")
+def shared_session(db):
     with db.connect() as session:
         yield session
+
+
+@pytest.fixture
+def conn(shared_session):
+    """A session in its first state. All tests share one, which also shows that none of them leaves a trace in it."""
+    shared_session.rollback()
+    shared_session.execute("DISCARD ALL")
+    shared_session.said.clear()
+    yield shared_session
+    assert shared_session.one("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'") == 0
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +155,3 @@ def nothing_left(db):
             assert session.one(f"SELECT count(*) FROM hart.{table} WHERE model_id NOT IN (SELECT model_id FROM hart.model_registry)") == 0
         assert session.all("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == []
     return check
-
-
-def sha256(path):
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()

@@ -82,7 +82,7 @@ TINY = [
     Model("qwen3_bias", "qwen3", dim=36, hidden=50, kv_heads=2, head_dim=10, attention_bias=True, dtypes="BF16"),
     Model("qwen3_mixed", "qwen3", dim=56, hidden=60, heads=7, kv_heads=1, head_dim=10, dtypes=MIXED, layers=3),
 ]
-# The shape of Qwen2.5-0.5B with two of its 24 layers: 302 MB.
+# The shape of Qwen2.5-0.5B with two of its 24 layers: 332 MB.
 QWEN_SHAPE = Model("qwen_shape", "qwen2", dim=896, hidden=4864, layers=2, heads=14, kv_heads=2, head_dim=64, vocab=151936,
                    max_positions=32768, tied=True, eps=1e-6, dtypes="BF16", bos=False, config={"rope_theta": 1000000.0})
 BY_NAME = {m.name: m for m in [*TINY, QWEN_SHAPE]}

@@ -16,7 +16,7 @@ class Session(psycopg.Connection):
 
     @classmethod
     def open(cls, dsn, **settings):
-        session = cls.connect(dsn, autocommit=True, options=" ".join(f"-c {k}={v}" for k, v in settings.items()))
+        session = cls.connect(dsn, autocommit=True, prepare_threshold=None, options=" ".join(f"-c {k}={v}" for k, v in settings.items()))
         session.said = []
         session.add_notice_handler(session.said.append)
         return session

@@ -183,7 +183,7 @@ def test_config_that_contradicts(not_ingested, good, changes):
 def test_config_without(not_ingested, good, key):
     change_config(good, {}, drop=[key] + (["architectures"] if key == "model_type" else []))
     error = not_ingested("22023 0A000", good)
-    assert key in f"{error.diag.message_primary} {error.diag.message_detail}"
+    assert key in str(error) or key == "model_type" and "architecture" in str(error)
 
 
 @pytest.mark.parametrize("changes, named", [

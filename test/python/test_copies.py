@@ -5,8 +5,7 @@ import psycopg
 import pytest
 
 import models
-from answers import assert_logits, generate_ids, logits
-from conftest import GOLDENS
+from answers import GOLDENS, assert_logits, generate_ids, logits
 from server import BINDIR, Session, run
 
 NAMES = ["llama_f16", "qwen2_untied", "qwen3_mixed"]

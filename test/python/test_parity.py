@@ -5,8 +5,7 @@ import shutil
 import pytest
 
 import models
-from answers import assert_logits, generate_ids, logits
-from conftest import GOLDENS
+from answers import GOLDENS, assert_logits, generate_ids, logits
 
 CASES = [pytest.param(name, case, id=f"{name}-{case['length']}") for name in GOLDENS for case in GOLDENS[name]["cases"]]
 

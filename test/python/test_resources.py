@@ -1,16 +1,14 @@
 """Threads, kernels and memory: the same answers with any of them, and no more memory than is due."""
-import threading
-import time
+import shutil
 
 import pytest
 from psycopg import Error
 
 import models
-from answers import assert_logits, generate_ids, logits
-from conftest import GOLDENS
-from test_interruptions import Background, wait_for
+from answers import GOLDENS, assert_logits, generate_ids, logits
+from background import Background, PeakMemory, private_megabytes, wait_for
 
-NAMES = ["llama_odd", "llama_wide", "llama_broad", "qwen2_untied", "qwen3_mixed", "qwen_shape"]
+NAMES = ["llama_odd", "llama_wide", "llama_broad", "qwen2_untied", "qwen3_mixed"]
 
 
 def assert_golden(session, name):
@@ -51,6 +49,15 @@ def test_thread_count_changes_no_bit(db, conn, name):
     assert answers[0] == answers[1] == answers[2]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_on_a_large_model(db, conn, threads):
+    conn.execute(f"SET hart.threads = {threads}")
+    name = db.model("qwen_shape")
+    case = GOLDENS[name]["cases"][1]
+    ids = models.prompt_ids(models.BY_NAME[name], case["length"])
+    assert_logits(logits(conn, name, ids), case)
+
+
 @pytest.mark.parametrize("percent", [0, 1, 90])
 def test_pinned_or_streamed(db, conn, percent):
     conn.execute(f"SET hart.pin_percent = {percent}")
@@ -58,45 +65,12 @@ def test_pinned_or_streamed(db, conn, percent):
         assert_golden(conn, db.model(name))
 
 
-def private_megabytes(pid):
-    """Memory that a process has for itself: neither files nor shared buffers."""
-    with open(f"/proc/{pid}/status") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("RssAnon")) / 1024
-
-
-class PeakMemory:
-    """The largest private memory of a process while this runs."""
-
-    def __init__(self, pid):
-        self.pid, self.peak, self.stop = pid, 0.0, threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-
-    def _watch(self):
-        while not self.stop.is_set():
-            self.peak = max(self.peak, private_megabytes(self.pid))
-            time.sleep(0.005)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
-
-
-def test_memory_of_an_ingest(conn, folders):
-    """302 MB in all, 272 MB of them one tensor: neither is ever in memory as a whole."""
-    source = str(folders("qwen_shape"))
-    with PeakMemory(conn.pid) as memory:
-        conn.execute("CALL hart.ingest_model(%s, 'measured')", [source])
-    conn.execute("CALL hart.drop_model('measured')")
-    assert memory.peak < 250
-
-
-def test_memory_of_an_export(db, conn, folder):
-    with PeakMemory(conn.pid) as memory:
-        conn.execute("CALL hart.export_model(%s, %s)", [db.model("qwen_shape"), str(folder / "out")])
+def test_memory_of_an_export(db, folder):
+    """332 MB in all, 272 MB of them one tensor: neither is ever in memory as a whole."""
+    name = db.model("qwen_shape")
+    with db.connect() as session, PeakMemory(session.pid) as memory:
+        session.execute("CALL hart.export_model(%s, %s)", [name, str(folder / "out")])
+    shutil.rmtree(folder / "out")
     assert memory.peak < 250
 
 
@@ -127,10 +101,11 @@ def test_memory_does_not_grow(db):
         assert name and private_megabytes(session.pid) - before < 8
 
 
-def test_two_sessions_share_the_weights(db, conn):
+def test_two_sessions_share_the_weights(db):
     """Both run at once, and neither has a copy."""
     name = db.model("qwen_shape")
-    ids = models.prompt_ids(models.BY_NAME[name], 17)
+    case = GOLDENS[name]["cases"][1]
+    ids = models.prompt_ids(models.BY_NAME[name], case["length"])
     works = [Background(db.dsn, "SELECT hart.generate_tokens(%s::int[], 8, %s)", ids, name) for _ in range(2)]
     peaks = [0.0, 0.0]
 
@@ -140,6 +115,6 @@ def test_two_sessions_share_the_weights(db, conn):
         return not any(work.thread.is_alive() for work in works)
     wait_for("end of both", measure)
     for work in works:
-        assert work.result == [(GOLDENS[name]["cases"][0]["greedy"],)], work.error
+        assert work.result == [(case["greedy"],)], work.error
         work.close()
     assert max(peaks) < 200

@@ -5,8 +5,7 @@ import psycopg
 import pytest
 
 import models
-from answers import generate_ids, logits
-from conftest import GOLDENS
+from answers import GOLDENS, generate_ids, logits
 
 MODEL = "tx"
 IDS = models.prompt_ids(models.BY_NAME["llama_f32"], 17)
