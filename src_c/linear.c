@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(hart_embed_tokens);
 /* from how many rows of x on a panel pays */
 #define PANEL_MIN_ROWS 4
 /* weight rows of a panel */
-#define PANEL_ROWS 32
+#define PANEL_ROWS 64
 /* bytes of weights a piece, for few rows of x: enough to hide the cost of claiming it, or of waking a thread for it */
 #define PIECE_BYTES (64 * 1024)
 #define MIN_PIECE_BYTES (32 * 1024)

@@ -83,17 +83,18 @@ class TileSource:
         tiles = scalar(plpy, GD, "SELECT hart.tiles_of($1)::text AS value", ["int"], [model_id])
         # The partition itself, not its parent: privileges are granted on it. Each row is about 8 MB of a tensor.
         # Tensors come in the order of their files, and one cursor sees one snapshot from first to last.
+        # The inner rows come sorted from an index, which string_agg(… ORDER BY …) would not know: it would sort again.
         sql = (
             "SELECT t.tensor_id, c.data FROM"
             "  (SELECT tensor_id, first FROM hart.tensors,"
             "          LATERAL pg_catalog.generate_series(0, n_tiles - 1, $2) AS first"
             "   WHERE model_id = $1 ORDER BY tensor_id, first) AS t,"
-            " LATERAL (SELECT pg_catalog.string_agg(payload, ''::bytea ORDER BY tile_no) AS data"
-            f"         FROM {tiles} WHERE model_id = $1 AND tensor_id = t.tensor_id"
-            "          AND tile_no >= t.first AND tile_no < t.first + $2) AS c"
+            " LATERAL (SELECT pg_catalog.string_agg(payload, ''::bytea) AS data"
+            f"         FROM (SELECT payload FROM {tiles} WHERE model_id = $1 AND tensor_id = t.tensor_id"
+            "                AND tile_no >= t.first AND tile_no < t.first + $2 ORDER BY tile_no) AS ordered) AS c"
+            " ORDER BY t.tensor_id, t.first"
         )
         self.cursor = plpy.cursor(plan(plpy, GD, sql, ["int", "int"]), [model_id, CHUNK // TILE])
-        self.pending = None
         size = sum(row["bytes"] for row in self.tensors.values())
         self.progress = Progress(len(self.tensors), size, plpy.notice)
 

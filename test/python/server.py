@@ -17,9 +17,14 @@ class Session(psycopg.Connection):
     @classmethod
     def open(cls, dsn, **settings):
         session = cls.connect(dsn, autocommit=True, prepare_threshold=None, options=" ".join(f"-c {k}={v}" for k, v in settings.items()))
-        session.said = []
-        session.add_notice_handler(session.said.append)
+        session.said = []           # (severity, message, hint); what is handed to the handler does not outlive it
+        session.add_notice_handler(lambda d: session.said.append((d.severity, d.message_primary, d.message_hint)))
         return session
+
+    @property
+    def warnings(self):
+        """Leaked pins, for instance, are only a warning."""
+        return [message for severity, message, _ in self.said if severity == "WARNING"]
 
     def all(self, sql, *args):
         """Rows of a query, or None where there are none."""
