@@ -11,7 +11,7 @@ def verdict(met):
 
 def shares(figures, threads):
     """Part of the read bandwidth that decoding reaches, round by round: each round compared with its own bandwidth."""
-    pairs = zip(figures["decode"][threads], figures["bandwidth"][threads])
+    pairs = zip(figures["decode"][threads], figures["bandwidth"][threads], strict=True)
     return [figures["bytes_per_token"] / median(times) / 1e6 / median(passes) for times, passes in pairs]
 
 

@@ -60,4 +60,7 @@ missing=$(missing "$version")
 note "installing" $missing
 apt_get update
 installed "postgresql-$version" || hold_main_cluster
-apt_get install -y --no-install-recommends $missing >/dev/null
+log=$(apt_get install -y --no-install-recommends $missing 2>&1) || {
+    printf '%s\n' "$log" >&2
+    die "could not install these packages; see apt-get's message above"
+}

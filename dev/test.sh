@@ -20,10 +20,11 @@ trap stop_clusters EXIT
 failed=0
 run() { "$@" || failed=1; }
 
+cd "$TOP"
 unset MAKEFLAGS MAKELEVEL MFLAGS
-run make -s --no-print-directory -C "$TOP/test/c" check
+run make -s --no-print-directory -C test/c check
 
-# pgTAP.
+# A fresh cluster, and pgTAP in it.
 stop_clusters
 rm -rf "$(cluster_root)"/test "$(cluster_root)"/test-*
 model=$(readable_by_server "$TOP/demo/model")
@@ -33,7 +34,7 @@ bindir=$("$PG_CONFIG" --bindir)
 "$bindir/createdb" hart_test
 "$bindir/psql" -X -q -v ON_ERROR_STOP=1 -d hart_test -c 'SET client_min_messages = warning' \
     -c 'CREATE EXTENSION hartonomous CASCADE' -c 'CREATE EXTENSION pgtap'
-run pg_prove --psql-bin "$bindir/psql" -d hart_test "$TOP"/test/sql/*.sql
+run pg_prove --psql-bin "$bindir/psql" -d hart_test test/sql/*.sql
 
 # pytest, in an environment of its own that is made once.
 venv=$TOP/.venv
@@ -51,6 +52,5 @@ if [ -n "$(server_user)" ]; then install -d -o "$(server_user)" "$tmp"; else mkd
 [ -z "${HART_TEST_DATA:-}" ] || export HART_TEST_DATA="$(readable_by_server "$HART_TEST_DATA")"
 export HART_TEST_DSN="host=$PGHOST port=$PGPORT user=$PGUSER dbname=hart_test" HART_TEST_BINDIR=$bindir \
        HART_TEST_RUN_AS="$(server_user)" HART_TEST_TMP=$tmp PYTHONDONTWRITEBYTECODE=1
-cd "$TOP"
 run "$venv/bin/python" -m pytest -p no:cacheprovider test/python
 exit "$failed"

@@ -11,16 +11,14 @@ CREATE FUNCTION hart.ingest_lock_class() RETURNS integer LANGUAGE sql IMMUTABLE 
 COMMENT ON FUNCTION hart.ingest_lock_class() IS 'first key of the advisory lock that a session holds while it ingests; the second is the model''s number';
 
 CREATE FUNCTION hart.forget_model(model_id integer) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF hart.tiles_of(model_id) IS NULL THEN
-        DELETE FROM hart.model_registry r WHERE r.model_id = forget_model.model_id;
-    END IF;
-END $$;
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    -- one statement: whoever sees the row sees the table that was made with it
+    DELETE FROM hart.model_registry r WHERE r.model_id = forget_model.model_id AND hart.tiles_of(r.model_id) IS NULL;
+$$;
 COMMENT ON FUNCTION hart.forget_model(integer) IS 'delete the catalog rows of a model whose tiles are gone; does nothing while they are there';
 
 CREATE FUNCTION hart.drop_dead_ingests() RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     dead integer;
 BEGIN
@@ -29,8 +27,14 @@ BEGIN
         -- the session may just have finished: then its row, once it has committed, is no longer one of these
         PERFORM FROM hart.model_registry r WHERE r.model_id = dead AND r.state = 'ingesting' FOR UPDATE;
         IF FOUND THEN
-            EXECUTE format('DROP TABLE IF EXISTS hart.tiles_%s', dead);
-            PERFORM hart.forget_model(dead);
+            BEGIN
+                EXECUTE format('DROP TABLE IF EXISTS hart.tiles_%s', dead);
+                PERFORM hart.forget_model(dead);
+            EXCEPTION WHEN lock_not_available OR dependent_objects_still_exist THEN
+                -- somebody reads it, or made a view of it: it waits for the next time and stands in nobody's way
+                RAISE WARNING USING MESSAGE = format('could not drop what an interrupted ingest left in hart.tiles_%s', dead), DETAIL = SQLERRM,
+                    HINT = format('Drop the table hart.tiles_%s.', dead);
+            END;
         END IF;
         PERFORM pg_advisory_unlock(hart.ingest_lock_class(), dead);
     END LOOP;
@@ -38,7 +42,7 @@ END $$;
 COMMENT ON FUNCTION hart.drop_dead_ingests() IS 'drop what ingestions left behind whose session is gone';
 
 CREATE FUNCTION hart.begin_ingest(name text, spec jsonb, OUT model_id integer, OUT tiles text) RETURNS record
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET default_tablespace = '' AS $$
 DECLARE
     other record;
 BEGIN
@@ -57,9 +61,12 @@ BEGIN
             HINT = 'Watch hart.ingest_progress, or give the new one another name.';
     END IF;
 
-    model_id := nextval('hart.model_id_seq');
+    -- the key of the lock is no secret: pass over numbers that somebody holds
+    LOOP
+        model_id := nextval('hart.model_id_seq');
+        EXIT WHEN pg_try_advisory_lock(hart.ingest_lock_class(), model_id);
+    END LOOP;
     tiles := format('hart.tiles_%s', model_id);
-    PERFORM pg_advisory_lock(hart.ingest_lock_class(), model_id);
     INSERT INTO hart.model_registry (model_id, name, state, architecture, dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size,
                                      max_positions, rms_norm_eps, rope_inv_freq, tied_embeddings, eos_token_ids, parameters, source_bytes, path,
                                      backend_pid, tensors_total, bytes_total)
@@ -81,7 +88,7 @@ BEGIN
     FROM jsonb_to_recordset(spec->'tensors') AS t (tensor_id integer, name text, shape integer[], dtype text, bytes bigint, n_tiles integer,
                                                    file text, file_offset bigint);
     -- not yet a partition: a model on its way in is not seen through hart.tiles, and the lock on hart.tiles is short
-    EXECUTE format('CREATE TABLE %s (LIKE hart.tiles INCLUDING STORAGE, CHECK (model_id = %s))', tiles, model_id);
+    EXECUTE format('CREATE TABLE %s (LIKE hart.tiles INCLUDING STORAGE, CHECK (model_id = %s)) USING heap', tiles, model_id);
     EXECUTE format('COMMENT ON TABLE %s IS %L', tiles, format('weights of model %s', name));
     EXECUTE format('ALTER TABLE %s OWNER TO %s', tiles, hart.calling_role());
 END $$;

@@ -29,6 +29,8 @@ COMMENT ON FUNCTION hart.array_to_matrix(real[]) IS 'cast: real[] becomes one ro
 COMMENT ON FUNCTION hart.matrix_to_array(hart.matrix) IS 'cast: a matrix becomes real[][], of two dimensions also when it has one row';
 CREATE CAST (real[] AS hart.matrix) WITH FUNCTION hart.array_to_matrix(real[]) AS ASSIGNMENT;
 CREATE CAST (hart.matrix AS real[]) WITH FUNCTION hart.matrix_to_array(hart.matrix) AS ASSIGNMENT;
+COMMENT ON CAST (real[] AS hart.matrix) IS 'real[] becomes one row, real[][] rows and columns';
+COMMENT ON CAST (hart.matrix AS real[]) IS 'rows and columns become real[][]';
 
 CREATE FUNCTION hart.n_rows(hart.matrix) RETURNS integer
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_matrix_rows';
@@ -95,13 +97,20 @@ COMMENT ON FUNCTION hart.argmax(hart.matrix) IS 'column of the largest number of
 COMMENT ON FUNCTION hart.top_k(hart.matrix, integer) IS 'the k largest numbers of a matrix of one row with their columns, from 0; largest first';
 
 CREATE FUNCTION hart.softmax_sql(x real[], temperature float8 DEFAULT 1) RETURNS real[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (
-    SELECT array_agg((weight / total)::real ORDER BY position)
-    FROM (SELECT position, weight, sum(weight) OVER () AS total
-          FROM (SELECT position, exp((value - max(value) OVER ()) / temperature) AS weight
-                FROM (SELECT position, value::float8 FROM unnest(x) WITH ORDINALITY AS element (value, position)) AS elements
-               ) AS weights
-         ) AS shares
-);
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    IF NOT temperature > 0 OR temperature = 'Infinity' OR temperature = 'NaN' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('temperature must be a number above 0, not %s', temperature),
+            HINT = 'Use 1 for plain softmax; a lower temperature prefers the largest number more.';
+    END IF;
+    -- what is too small for the type is 0: SQL's exp() and its cast to real call that an error
+    RETURN coalesce((
+        SELECT array_agg((CASE WHEN weight < total * 1e-44 THEN 0 ELSE weight / total END)::real ORDER BY position)
+        FROM (SELECT position, weight, sum(weight) OVER () AS total
+              FROM (SELECT position, CASE WHEN exponent < -700 THEN 0 ELSE exp(exponent) END AS weight
+                    FROM (SELECT position, (value::float8 - max(value::float8) OVER ()) / temperature AS exponent
+                          FROM unnest(x) WITH ORDINALITY AS element (value, position)) AS exponents
+                   ) AS weights
+             ) AS shares), '{}');
+END $$;
 COMMENT ON FUNCTION hart.softmax_sql(real[], float8) IS 'softmax by window functions: the plain SQL twin of hart.softmax, to read and to test against';

@@ -32,7 +32,10 @@ CREATE TABLE hart.model_registry (
     bytes_total     bigint NOT NULL,
     bytes_done      bigint NOT NULL DEFAULT 0,
     current_tensor  text,
-    updated_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+    updated_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (n_layers >= 0 AND dim > 0 AND hidden_dim > 0 AND n_heads > 0 AND n_kv_heads > 0 AND n_heads % n_kv_heads = 0
+           AND head_dim > 0 AND head_dim % 2 = 0 AND vocab_size > 0 AND max_positions > 0),
+    CHECK (cardinality(rope_inv_freq) = head_dim / 2)
 );
 COMMENT ON TABLE hart.model_registry IS 'one row a model: its shape, how positions are encoded, how far its ingestion is';
 COMMENT ON COLUMN hart.model_registry.rope_inv_freq IS 'angle per position of each pair of dimensions of a head, scaling applied';
@@ -46,8 +49,8 @@ CREATE TABLE hart.tensors (
     shape           integer[] NOT NULL,
     dtype           text NOT NULL CHECK (dtype IN ('F32', 'F16', 'BF16')),
     encoding        text NOT NULL DEFAULT 'plain' CHECK (encoding = 'plain'),
-    bytes           bigint NOT NULL,
-    n_tiles         integer NOT NULL,
+    bytes           bigint NOT NULL CHECK (bytes >= 0),
+    n_tiles         integer NOT NULL CHECK (n_tiles = (bytes + 8063) / 8064),
     file            text NOT NULL,
     file_offset     bigint NOT NULL,
     PRIMARY KEY (model_id, tensor_id),
@@ -96,6 +99,7 @@ COMMENT ON FUNCTION hart.can_read(integer) IS 'whether the current role has SELE
 
 ALTER TABLE hart.model_files ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON hart.model_files FOR SELECT USING (hart.can_read(model_id));
+COMMENT ON POLICY readers ON hart.model_files IS 'files of a model are for those who may read its tiles';
 
 CREATE VIEW hart.models AS
 SELECT name, architecture, parameters, source_bytes AS bytes_in,
@@ -159,14 +163,30 @@ DECLARE
     id integer := hart.resolve_model(model);
     found_tensor hart.tensors;
     data bytea;
+    damaged boolean;
 BEGIN
+    IF tensor IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'tensor must not be null',
+            HINT = 'SELECT name FROM hart.tensors lists the tensors.';
+    END IF;
     SELECT * INTO found_tensor FROM hart.tensors t WHERE t.model_id = id AND t.name = tensor;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('tensor "%s" does not exist', tensor),
             HINT = 'SELECT name FROM hart.tensors lists the tensors.';
     END IF;
-    EXECUTE format('SELECT string_agg(payload, %L::bytea ORDER BY tile_no) FROM %s WHERE model_id = $1 AND tensor_id = $2', '', hart.tiles_of(id))
-        INTO data USING id, found_tensor.tensor_id;
-    RETURN hart.bytes_to_matrix(coalesce(data, ''), found_tensor.dtype, found_tensor.shape[cardinality(found_tensor.shape)]);
+    IF row_security_active(hart.tiles_of(id)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('row-level security hides tiles of table "%s" from this role', hart.tiles_of(id)),
+            HINT = 'A model is read as a whole: grant or revoke SELECT on its table instead.';
+    END IF;
+    EXECUTE format('SELECT string_agg(payload, %L::bytea ORDER BY tile_no),'
+                   '       array_agg(tile_no ORDER BY tile_no) IS DISTINCT FROM (SELECT array_agg(n) FROM generate_series(0, $3 - 1) AS n)'
+                   ' FROM %s WHERE model_id = $1 AND tensor_id = $2', '', hart.tiles_of(id))
+        INTO data, damaged USING id, found_tensor.tensor_id, found_tensor.n_tiles;
+    data := coalesce(data, '');
+    IF damaged OR length(data) <> found_tensor.bytes THEN
+        RAISE EXCEPTION USING ERRCODE = 'data_corrupted', MESSAGE = format('tiles of tensor "%s" are missing or damaged', tensor),
+            HINT = 'Restore the model''s tiles, or drop the model and ingest it again.';
+    END IF;
+    RETURN hart.bytes_to_matrix(data, found_tensor.dtype, coalesce(found_tensor.shape[cardinality(found_tensor.shape)], 1));
 END $$;
 COMMENT ON FUNCTION hart.tensor_matrix(text, text) IS 'a tensor as a matrix; a vector is one row';

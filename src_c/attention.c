@@ -104,6 +104,8 @@ hart_attend(PG_FUNCTION_ARGS)
 
 	hart_kv_append(ctx->cache, layer, pos, q->rows, k->data, v->data);
 	w = (AttendWork) {.ctx = ctx, .layer = layer, .q = q, .pos = pos, .out = hart_matrix_alloc(q->rows, q->cols)};
+	if (q->rows == 0)
+		PG_RETURN_MATRIX(w.out);
 	w.scratch_size = pos + q->rows + config->head_dim;
 	w.scratch = hart_context_scratch(ctx, hart_n_threads() * w.scratch_size);
 	hart_run_parallel((size_t) config->n_heads * q->rows,

@@ -4,12 +4,9 @@
  */
 #include "context.h"
 
-#include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -18,6 +15,8 @@
 #include "utils/memutils.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
+
+#include "tile_table.h"
 
 PG_FUNCTION_INFO_V1(hart_context_in);
 PG_FUNCTION_INFO_V1(hart_context_out);
@@ -144,10 +143,8 @@ check_no_row_security(Oid relid)
 static void
 open_tiles(HartContext *ctx, ResourceOwner outer)
 {
-	Oid			namespace = get_namespace_oid("hart", false);
-	char	   *relname = psprintf("tiles_%d", ctx->config.model_id);
-	Oid			relid = get_relname_relid(relname, namespace);
-	Oid			parent = get_relname_relid("tiles", namespace);
+	Oid			relid = hart_tile_table(ctx->config.model_id);
+	Oid			parent = get_relname_relid("tiles", get_namespace_oid("hart", false));
 
 	if (OidIsValid(relid))
 	{
@@ -156,16 +153,12 @@ open_tiles(HartContext *ctx, ResourceOwner outer)
 		CurrentResourceOwner = ctx->owner;
 		ctx->rel = try_relation_open(relid, NoLock);
 	}
-	if (ctx->rel == NULL || ctx->rel->rd_rel->relkind != RELKIND_RELATION)
+	if (ctx->rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table hart.%s of model \"%s\" does not exist", relname, ctx->config.name),
+				 errmsg("table hart.tiles_%d of model \"%s\" does not exist", ctx->config.model_id, ctx->config.name),
 				 errhint("CALL hart.drop_model and ingest the model again.")));
-	if (ctx->rel->rd_tableam != GetHeapamTableAmRoutine())
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("table hart.%s is not a heap", relname),
-				 errhint("ALTER TABLE hart.%s SET ACCESS METHOD heap.", relname)));
+	hart_check_tile_table(ctx->rel);
 	check_readable(relid);
 	check_no_row_security(relid);
 	if (OidIsValid(parent))
@@ -190,7 +183,11 @@ hart_open_context(PG_FUNCTION_ARGS)
 	ctx->id = ++last_id;
 	ctx->subid = GetCurrentSubTransactionId();
 	ctx->owner = ResourceOwnerCreate(CurTransactionResourceOwner, "hart context");
+	ctx->user = GetUserId();
+	/* a copy: the active one may move on to later commands of its statement */
+	PushCopiedSnapshot(GetActiveSnapshot());
 	ctx->snapshot = RegisterSnapshotOnOwner(GetActiveSnapshot(), ctx->owner);
+	PopActiveSnapshot();
 	ctx->next = open_contexts;
 	open_contexts = ctx;
 
@@ -211,7 +208,14 @@ hart_context_lookup(Datum handle)
 
 	for (HartContext *ctx = open_contexts; ctx != NULL; ctx = ctx->next)
 		if (ctx->id == id)
+		{
+			if (ctx->user != GetUserId())
+				ereport(ERROR,
+						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						 errmsg("context " UINT64_FORMAT " belongs to another role", id),
+						 errhint("A context is used by the role that opened it.")));
 			return ctx;
+		}
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("context " UINT64_FORMAT " is not open", id),
@@ -325,10 +329,12 @@ hart_context_values(HartContext *ctx, HartTensor *tensor)
 		return tensor->values;
 	values = MemoryContextAllocHuge(ctx->memory, Max(n, 1) * sizeof(float));
 	old = hart_context_enter(ctx);
-	payload = hart_tiles_pin(ctx->tiles, tensor->tiles->first, n_tiles);
 	for (int64 i = 0; i < n_tiles; i++)
-		hart_kernels->widen[tensor->dtype] (payload[i], values + i * per_tile, Min(per_tile, n - i * per_tile));
-	hart_tiles_unpin(ctx->tiles, tensor->tiles->first, n_tiles);
+	{
+		payload = hart_tiles_pin(ctx->tiles, tensor->tiles->first + i, 1);
+		hart_kernels->widen[tensor->dtype] (*payload, values + i * per_tile, Min(per_tile, n - i * per_tile));
+		hart_tiles_unpin(ctx->tiles);
+	}
 	CurrentResourceOwner = old;
 	tensor->values = values;
 	return values;

@@ -75,6 +75,7 @@ typedef struct HartContext
 	struct HartContext *next;
 	uint64		id;
 	SubTransactionId subid;
+	Oid			user;			/* who opened it, with whose privileges it was checked */
 	MemoryContext memory;
 	ResourceOwner owner;
 	Snapshot	snapshot;

@@ -99,5 +99,11 @@ hart_python_path(PG_FUNCTION_ARGS)
 Datum
 hart_calling_role(PG_FUNCTION_ARGS)
 {
+	/* there the role in force is not the one that a command was called by */
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot judge the calling role within a security-restricted operation"),
+				 errhint("Do not call this from an index expression or a materialized view.")));
 	PG_RETURN_OID(GetOuterUserId());
 }

@@ -44,12 +44,15 @@ grow(HartKvCache *cache, LayerCache *layer, int64 n_positions)
 	{
 		if (layer->n_blocks == layer->max_blocks)
 		{
-			layer->max_blocks = Max(8, layer->max_blocks * 2);
+			int64		room = Max(8, layer->max_blocks * 2);
+
 			layer->blocks = layer->blocks
-				? repalloc(layer->blocks, sizeof(float *) * layer->max_blocks)
-				: MemoryContextAlloc(cache->memory, sizeof(float *) * layer->max_blocks);
+				? repalloc(layer->blocks, sizeof(float *) * room)
+				: MemoryContextAlloc(cache->memory, sizeof(float *) * room);
+			layer->max_blocks = room;
 		}
-		layer->blocks[layer->n_blocks++] = MemoryContextAllocHuge(cache->memory, block_size);
+		layer->blocks[layer->n_blocks] = MemoryContextAllocHuge(cache->memory, block_size);
+		layer->n_blocks++;
 	}
 }
 

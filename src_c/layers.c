@@ -69,6 +69,12 @@ hart_head_norm(PG_FUNCTION_ARGS)
 	PG_RETURN_MATRIX(rms_norm(ctx, module->weight, PG_GETARG_MATRIX(3), ctx->config.head_dim));
 }
 
+static float *
+grow_floats(HartContext *ctx, float *old, int64 n)
+{
+	return old ? repalloc_huge(old, sizeof(float) * n) : MemoryContextAllocHuge(ctx->memory, sizeof(float) * n);
+}
+
 /* Angles of the positions before n, computed in float32 as transformers does */
 static void
 extend_rope_table(HartContext *ctx, int64 n)
@@ -80,16 +86,8 @@ extend_rope_table(HartContext *ctx, int64 n)
 	if (n <= rope->n_positions)
 		return;
 	room = Max(n, Max(HART_KV_BLOCK, 2 * rope->n_positions));
-	if (rope->cos == NULL)
-	{
-		rope->cos = MemoryContextAllocHuge(ctx->memory, sizeof(float) * room * half);
-		rope->sin = MemoryContextAllocHuge(ctx->memory, sizeof(float) * room * half);
-	}
-	else
-	{
-		rope->cos = repalloc_huge(rope->cos, sizeof(float) * room * half);
-		rope->sin = repalloc_huge(rope->sin, sizeof(float) * room * half);
-	}
+	rope->cos = grow_floats(ctx, rope->cos, room * half);
+	rope->sin = grow_floats(ctx, rope->sin, room * half);
 	for (int64 pos = rope->n_positions; pos < room; pos++)
 		for (int i = 0; i < half; i++)
 		{

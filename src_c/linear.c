@@ -26,8 +26,6 @@ PG_FUNCTION_INFO_V1(hart_embed_tokens);
 /* bytes of weights a piece, for few rows of x: enough to hide the cost of claiming it, or of waking a thread for it */
 #define PIECE_BYTES (64 * 1024)
 #define MIN_PIECE_BYTES (32 * 1024)
-/* tiles that are pinned at a time when the model is not pinned as a whole */
-#define STREAM_TILES 512
 
 typedef struct
 {
@@ -122,7 +120,7 @@ panel_task(void *arg, size_t begin, size_t end, int worker)
 }
 
 /* Pin the tiles of a range of weight rows */
-static int64
+static void
 pin_rows(HartContext *ctx, LinearWork *w, int64 first_row, int64 n_rows)
 {
 	int64		row_bytes = w->weight->cols * hart_dtype_size(w->weight->dtype);
@@ -131,13 +129,15 @@ pin_rows(HartContext *ctx, LinearWork *w, int64 first_row, int64 n_rows)
 	w->first_row = first_row;
 	w->first_tile = first_row * row_bytes / HART_TILE_BYTES;
 	w->payload = hart_tiles_pin(ctx->tiles, w->weight->tiles->first + w->first_tile, last_tile - w->first_tile + 1);
-	return last_tile - w->first_tile + 1;
 }
 
+/* What x of no columns gives: the bias */
 static void
-unpin_rows(HartContext *ctx, LinearWork *w, int64 n_tiles)
+fill_bias(LinearWork *w)
 {
-	hart_tiles_unpin(ctx->tiles, w->weight->tiles->first + w->first_tile, n_tiles);
+	for (int64 i = 0; i < w->m; i++)
+		for (int64 row = 0; row < w->weight->rows; row++)
+			w->y[i * w->weight->rows + row] = w->bias ? w->bias[row] : 0;
 }
 
 static HartMatrix *
@@ -161,8 +161,13 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 	w = (LinearWork) {.weight = weight, .x = x->data, .m = x->rows, .y = y->data};
 	if (module->bias)
 		w.bias = hart_context_values(ctx, module->bias);
-	if (hart_matrix_elements(y) == 0 || weight->cols == 0)
+	if (hart_matrix_elements(y) == 0)
 		return y;
+	if (weight->cols == 0)
+	{
+		fill_bias(&w);
+		return y;
+	}
 	if (panels)
 	{
 		w.scratch_size = PANEL_ROWS * weight->cols + hart_gemm_scratch(PANEL_ROWS, weight->cols);
@@ -172,16 +177,15 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 	/* small tensors are cut finer, so that each thread gets some */
 	grain = Max(Max(1, MIN_PIECE_BYTES / row_bytes),
 				Min(PIECE_BYTES / row_bytes, weight->rows / (2 * hart_n_threads())));
-	rows_at_once = hart_tiles_all_pinned(ctx->tiles) ? weight->rows
-		: Max(1, (int64) STREAM_TILES * HART_TILE_BYTES / row_bytes);
+	rows_at_once = Max(1, hart_tiles_at_once(ctx->tiles) * HART_TILE_BYTES / row_bytes);
 	old = hart_context_enter(ctx);
 	for (int64 row = 0; row < weight->rows; row += rows_at_once)
 	{
 		int64		n_rows = Min(rows_at_once, weight->rows - row);
-		int64		n_tiles = pin_rows(ctx, &w, row, n_rows);
 
+		pin_rows(ctx, &w, row, n_rows);
 		hart_run_parallel(n_rows, panels ? PANEL_ROWS : grain, panels ? panel_task : dot_task, &w);
-		unpin_rows(ctx, &w, n_tiles);
+		hart_tiles_unpin(ctx->tiles);
 	}
 	CurrentResourceOwner = old;
 	return y;
@@ -228,17 +232,15 @@ hart_embed_tokens(PG_FUNCTION_ARGS)
 	old = hart_context_enter(ctx);
 	for (int i = 0; i < n; i++)
 	{
-		int64		n_tiles;
-
 		if (ids[i] < 0 || ids[i] >= w.weight->rows)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("token id %d is out of range", ids[i]),
 					 errhint("Token ids of model \"%s\" are counted from 0 to %d.",
 							 ctx->config.name, (int) w.weight->rows - 1)));
-		n_tiles = pin_rows(ctx, &w, ids[i], 1);
+		pin_rows(ctx, &w, ids[i], 1);
 		widen_row(&w, ids[i], hart_matrix_row(out, i));
-		unpin_rows(ctx, &w, n_tiles);
+		hart_tiles_unpin(ctx->tiles);
 	}
 	CurrentResourceOwner = old;
 	PG_RETURN_MATRIX(out);

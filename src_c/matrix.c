@@ -114,12 +114,14 @@ parse_number(MatrixParser *p)
 	p->at = end;
 }
 
-/* row ::= '[' number (',' number)* ']' with the opening bracket already taken; returns its number of columns */
+/* row ::= '[]' | '[' number (',' number)* ']' with the opening bracket already taken; returns its number of columns */
 static size_t
 parse_row(MatrixParser *p)
 {
 	size_t		start = p->n;
 
+	if (accept_char(p, ']'))
+		return 0;
 	do
 		parse_number(p);
 	while (accept_char(p, ','));
@@ -211,7 +213,7 @@ hart_matrix_recv(PG_FUNCTION_ARGS)
 	int64		cols = (int32) pq_getmsgint(buf, 4);
 	HartMatrix *m;
 
-	if (rows < 0 || cols < 0 || (rows == 0) != (cols == 0) || rows * cols > (buf->len - buf->cursor) / 4)
+	if (rows < 0 || cols < 0 || rows * cols > (buf->len - buf->cursor) / 4)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
 				 errmsg("invalid matrix of " INT64_FORMAT " rows and " INT64_FORMAT " columns in %d bytes",

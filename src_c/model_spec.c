@@ -5,6 +5,7 @@
 #include "context.h"
 
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "executor/spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -24,6 +25,19 @@ spi_value(uint64 row, int column)
 				 errmsg("column \"%s\" of the model catalog is null", SPI_fname(SPI_tuptable->tupdesc, column)),
 				 errhint("Drop the model and ingest it again.")));
 	return value;
+}
+
+/* Ensure what the arithmetic relies on, whoever wrote the row */
+static void
+check_config(const HartConfig *config)
+{
+	if (config->n_layers < 0 || config->dim < 1 || config->hidden_dim < 1 || config->n_heads < 1 || config->n_kv_heads < 1 ||
+		config->head_dim < 2 || config->head_dim % 2 != 0 || config->n_heads % config->n_kv_heads != 0 ||
+		config->vocab_size < 1 || config->max_positions < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("model \"%s\" has an impossible shape in hart.model_registry", config->name),
+				 errhint("Drop the model and ingest it again.")));
 }
 
 static void
@@ -52,6 +66,7 @@ load_config(HartConfig *config, text *model, MemoryContext memory)
 	config->max_positions = DatumGetInt32(spi_value(0, 10));
 	config->rms_norm_eps = (float) DatumGetFloat8(spi_value(0, 11));
 	config->tied_embeddings = DatumGetBool(spi_value(0, 12));
+	check_config(config);
 	inv_freq = DatumGetArrayTypeP(spi_value(0, 13));
 	if (ARR_NDIM(inv_freq) != 1 || ARR_DIMS(inv_freq)[0] != config->head_dim / 2 || array_contains_nulls(inv_freq))
 		ereport(ERROR,
@@ -63,17 +78,25 @@ load_config(HartConfig *config, text *model, MemoryContext memory)
 	memcpy(config->rope_inv_freq, ARR_DATA_PTR(inv_freq), sizeof(float) * (config->head_dim / 2));
 }
 
-/* rows × columns of a tensor's shape; a vector is one row */
-static void
-load_shape(HartTensor *tensor, ArrayType *shape)
+/* rows × columns of a tensor's shape, a vector being one row; false when they do not make up its bytes */
+static bool
+load_shape(HartTensor *tensor, ArrayType *shape, int64 bytes)
 {
 	int			n_dims = ARR_NDIM(shape) == 0 ? 0 : ARR_DIMS(shape)[0];
 	const int32 *dims = (const int32 *) ARR_DATA_PTR(shape);
+	int64		n;
 
+	if (ARR_NDIM(shape) > 1 || array_contains_nulls(shape))
+		return false;
 	tensor->rows = 1;
 	tensor->cols = n_dims == 0 ? 1 : dims[n_dims - 1];
 	for (int i = 0; i + 1 < n_dims; i++)
-		tensor->rows *= dims[i];
+		if (dims[i] < 0 || pg_mul_s64_overflow(tensor->rows, dims[i], &tensor->rows))
+			return false;
+	return tensor->cols >= 0 &&
+		!pg_mul_s64_overflow(tensor->rows, tensor->cols, &n) &&
+		!pg_mul_s64_overflow(n, hart_dtype_size(tensor->dtype), &n) &&
+		n == bytes;
 }
 
 static void
@@ -95,11 +118,10 @@ load_tensors(HartContext *ctx, MemoryContext memory)
 
 		tensor->name = MemoryContextStrdup(memory, TextDatumGetCString(spi_value(i, 2)));
 		tensor->dtype = hart_parse_dtype(TextDatumGetCString(spi_value(i, 3)));
-		load_shape(tensor, DatumGetArrayTypeP(spi_value(i, 4)));
 		tensor->tiles = &ctx->ranges[i];
 		tensor->tiles->tensor_id = DatumGetInt32(spi_value(i, 1));
 		tensor->tiles->bytes = DatumGetInt64(spi_value(i, 5));
-		if (tensor->tiles->bytes != tensor->rows * tensor->cols * (int64) hart_dtype_size(tensor->dtype))
+		if (!load_shape(tensor, DatumGetArrayTypeP(spi_value(i, 4)), tensor->tiles->bytes))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("tensor \"%s\" of model \"%s\" has a shape that does not fit its " INT64_FORMAT " bytes",

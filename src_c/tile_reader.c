@@ -9,18 +9,17 @@
 #include "access/htup_details.h"
 #include "access/relscan.h"
 #include "miscadmin.h"
+#include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
 #include "storage/predicate.h"
 #include "utils/rel.h"
 
 #include "settings.h"
+#include "tile_table.h"
 
-/* columns of hart.tiles */
-#define ATTNUM_MODEL_ID 1
-#define ATTNUM_TENSOR_ID 2
-#define ATTNUM_TILE_NO 3
-#define ATTNUM_PAYLOAD 4
+/* most tiles pinned at a time when the model is not pinned as a whole: 4 MB */
+#define MAX_STREAM_TILES 512
 
 struct HartTileReader
 {
@@ -35,6 +34,8 @@ struct HartTileReader
 	const char **payload;		/* of each tile; NULL while it is not pinned */
 	ItemPointerData *tid;		/* of each tile, when they are not all pinned */
 	Buffer	   *buffer;			/* of each tile that hart_tiles_pin pinned, when they are not all pinned */
+	int64		first_held;		/* what hart_tiles_pin pinned and hart_tiles_unpin did not release yet */
+	int64		n_held;
 };
 
 static void
@@ -89,7 +90,7 @@ payload_of(const HartTileReader *reader, HeapTuple tuple, int32 tensor_id, int64
 	bool		isnull;
 	struct varlena *value;
 
-	value = (struct varlena *) DatumGetPointer(heap_getattr(tuple, ATTNUM_PAYLOAD,
+	value = (struct varlena *) DatumGetPointer(heap_getattr(tuple, HART_TILES_PAYLOAD,
 															 RelationGetDescr(reader->rel), &isnull));
 	if (isnull)
 		report_damage(reader, tensor_id, tile_no, "is null");
@@ -111,13 +112,13 @@ expected_bytes(const HartTileRange *range, int64 tile_no)
 static bool
 remember_tile(HartTileReader *reader, HeapTuple tuple)
 {
-	int32		tensor_id = int_column(reader, tuple, ATTNUM_TENSOR_ID);
-	int32		tile_no = int_column(reader, tuple, ATTNUM_TILE_NO);
+	int32		tensor_id = int_column(reader, tuple, HART_TILES_TENSOR_ID);
+	int32		tile_no = int_column(reader, tuple, HART_TILES_TILE_NO);
 	HartTileRange *range;
 	const char *payload;
 	int64		ordinal;
 
-	if (int_column(reader, tuple, ATTNUM_MODEL_ID) != reader->model_id)
+	if (int_column(reader, tuple, HART_TILES_MODEL_ID) != reader->model_id)
 		return false;
 	range = find_range(reader, tensor_id);
 	if (range == NULL || tile_no < 0 || tile_no >= hart_tile_count(range->bytes))
@@ -135,6 +136,15 @@ remember_tile(HartTileReader *reader, HeapTuple tuple)
 	return true;
 }
 
+/* Ensure old_snapshot_threshold has not let rows go that our snapshot sees */
+static void
+check_snapshot_age(const HartTileReader *reader, Page page)
+{
+#if PG_VERSION_NUM < 170000
+	TestForOldSnapshot(reader->snapshot, reader->rel, page);
+#endif
+}
+
 /* Look at every visible tuple of a page; keeps the pin when the page has tiles that are to stay pinned */
 static void
 scan_page(HartTileReader *reader, BlockNumber block)
@@ -146,6 +156,7 @@ scan_page(HartTileReader *reader, BlockNumber block)
 	OffsetNumber lines;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	check_snapshot_age(reader, page);
 	lines = PageGetMaxOffsetNumber(page);
 	/* as heap scans do: what is all-visible on a primary may not be so yet for a standby's snapshot */
 	all_visible = PageIsAllVisible(page) && !reader->snapshot->takenDuringRecovery;
@@ -192,6 +203,43 @@ check_complete(const HartTileReader *reader)
 	}
 }
 
+/* Pages of other tables that the whole server has pinned now */
+static int64
+count_pinned_elsewhere(Relation rel)
+{
+	int64		n = 0;
+
+	for (int i = 0; i < NBuffers; i++)
+	{
+		BufferDesc *buffer = GetBufferDescriptor(i);
+
+		if (BUF_STATE_GET_REFCOUNT(pg_atomic_read_u32(&buffer->state)) == 0)
+			continue;
+		/* without the header's lock: a wrong count costs speed at most */
+#if PG_VERSION_NUM >= 160000
+		if (!BufTagMatchesRelFileLocator(&buffer->tag, &rel->rd_locator))
+#else
+		if (!RelFileNodeEquals(buffer->tag.rnode, rel->rd_node))
+#endif
+			n++;
+	}
+	return n;
+}
+
+/*
+ * Whether the model may be pinned as a whole. What is pinned already counts too, unless the model is so small
+ * that looking would cost more than it can do harm.
+ */
+static bool
+may_pin(Relation rel, BlockNumber n_blocks)
+{
+	int64		allowed = (int64) NBuffers * hart_pin_percent / 100;
+
+	if (n_blocks > allowed)
+		return false;
+	return n_blocks < (BlockNumber) NBuffers / 256 || n_blocks + count_pinned_elsewhere(rel) <= allowed;
+}
+
 /* Say once a session what would make the model run faster. */
 static void
 hint_at_streaming(Relation rel, BlockNumber n_blocks)
@@ -202,10 +250,10 @@ hint_at_streaming(Relation rel, BlockNumber n_blocks)
 		return;
 	said = true;
 	ereport(NOTICE,
-			(errmsg("model of %u MB is read tile by tile, because it exceeds %d %% of shared_buffers",
-					n_blocks / (1024 * 1024 / BLCKSZ), hart_pin_percent),
-			 errhint("Set shared_buffers to %u MB or more, or raise hart.pin_percent.",
-					 (uint32) (n_blocks / (1024 * 1024 / BLCKSZ) * UINT64CONST(100) / Max(hart_pin_percent, 1) + 1))));
+			(errmsg("model of %u MB is read tile by tile, because with what runs already it exceeds %d %% of shared_buffers",
+					n_blocks / (1024 * 1024 / BLCKSZ) + 1, hart_pin_percent),
+			 errhint("Set shared_buffers to %u MB or more for each model that runs at a time, or raise hart.pin_percent.",
+					 (uint32) ((n_blocks / (1024 * 1024 / BLCKSZ) + 1) * UINT64CONST(100) / Max(hart_pin_percent, 1) + 1))));
 }
 
 HartTileReader *
@@ -224,7 +272,12 @@ hart_tiles_open(Relation rel, Snapshot snapshot, int32 model_id, HartTileRange *
 		ranges[i].first = reader->n_tiles;
 		reader->n_tiles += hart_tile_count(ranges[i].bytes);
 	}
-	reader->pinned = n_blocks <= (uint64) NBuffers * hart_pin_percent / 100;
+	if (reader->n_tiles > (int64) n_blocks * MaxHeapTuplesPerPage)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("table \"%s\" is too small for the tensors of its model", RelationGetRelationName(rel)),
+				 errhint("Restore the model's tiles, or drop the model and ingest it again.")));
+	reader->pinned = may_pin(rel, n_blocks);
 	reader->payload = MemoryContextAllocExtended(CurrentMemoryContext, Max(reader->n_tiles, 1) * sizeof(char *),
 												 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	if (!reader->pinned)
@@ -248,10 +301,13 @@ hart_tiles_open(Relation rel, Snapshot snapshot, int32 model_id, HartTileRange *
 	return reader;
 }
 
-bool
-hart_tiles_all_pinned(const HartTileReader *reader)
+int64
+hart_tiles_at_once(const HartTileReader *reader)
 {
-	return reader->pinned;
+	if (reader->pinned)
+		return reader->n_tiles;
+	/* every session could do the same at the same time, and must leave buffers to others */
+	return Max(1, Min(MAX_STREAM_TILES, NBuffers / (4 * MaxBackends)));
 }
 
 /* Pin the page of one tile and point at its payload; the snapshot keeps the tuple where it was found */
@@ -263,19 +319,39 @@ pin_tile(HartTileReader *reader, int64 ordinal)
 	Page		page = BufferGetPage(buffer);
 	ItemId		item;
 	HeapTupleData tuple;
-	bool		isnull;
+	int32		tensor_id;
+	int32		tile_no;
+	HartTileRange *range;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	check_snapshot_age(reader, page);
 	item = PageGetItemId(page, ItemPointerGetOffsetNumber(tid));
-	Assert(ItemIdIsNormal(item));
+	if (ItemPointerGetOffsetNumber(tid) > PageGetMaxOffsetNumber(page) || !ItemIdIsNormal(item))
+		elog(ERROR, "tile " INT64_FORMAT " is no longer where it was", ordinal);
 	tuple.t_tableOid = RelationGetRelid(reader->rel);
 	tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
 	tuple.t_len = ItemIdGetLength(item);
 	tuple.t_self = *tid;
-	reader->payload[ordinal] = VARDATA_ANY(DatumGetPointer(heap_getattr(&tuple, ATTNUM_PAYLOAD,
-																		RelationGetDescr(reader->rel), &isnull)));
+	tensor_id = int_column(reader, &tuple, HART_TILES_TENSOR_ID);
+	tile_no = int_column(reader, &tuple, HART_TILES_TILE_NO);
+	range = find_range(reader, tensor_id);
+	if (range == NULL || range->first + tile_no != ordinal)
+		elog(ERROR, "tile " INT64_FORMAT " is no longer where it was", ordinal);
+	reader->payload[ordinal] = payload_of(reader, &tuple, tensor_id, tile_no, expected_bytes(range, tile_no));
 	reader->buffer[ordinal] = buffer;
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+}
+
+static void
+release_held(HartTileReader *reader)
+{
+	for (; reader->n_held > 0; reader->n_held--)
+	{
+		int64		ordinal = reader->first_held + reader->n_held - 1;
+
+		ReleaseBuffer(reader->buffer[ordinal]);
+		reader->payload[ordinal] = NULL;
+	}
 }
 
 const char *const *
@@ -283,19 +359,18 @@ hart_tiles_pin(HartTileReader *reader, int64 first, int64 n)
 {
 	Assert(first >= 0 && n >= 0 && first + n <= reader->n_tiles);
 	if (!reader->pinned)
-		for (int64 ordinal = first; ordinal < first + n; ordinal++)
-			pin_tile(reader, ordinal);
+	{
+		/* a call that ended in an error may have left its pins */
+		release_held(reader);
+		reader->first_held = first;
+		for (; reader->n_held < n; reader->n_held++)
+			pin_tile(reader, first + reader->n_held);
+	}
 	return &reader->payload[first];
 }
 
 void
-hart_tiles_unpin(HartTileReader *reader, int64 first, int64 n)
+hart_tiles_unpin(HartTileReader *reader)
 {
-	if (reader->pinned)
-		return;
-	for (int64 ordinal = first; ordinal < first + n; ordinal++)
-	{
-		ReleaseBuffer(reader->buffer[ordinal]);
-		reader->payload[ordinal] = NULL;
-	}
+	release_held(reader);
 }

@@ -37,15 +37,15 @@ typedef struct HartTileReader HartTileReader;
 extern HartTileReader *hart_tiles_open(Relation rel, Snapshot snapshot, int32 model_id,
 									   HartTileRange *ranges, int n_ranges);
 
-/* whether every tile is pinned already, so that asking for many at once costs nothing */
-extern bool hart_tiles_all_pinned(const HartTileReader *reader);
+/* how many tiles to ask for at once: all when they are pinned anyway, else a fair share of the buffers */
+extern int64 hart_tiles_at_once(const HartTileReader *reader);
 
 /*
- * Pointers to the payloads of n tiles from ordinal first on. Valid until hart_tiles_unpin of the same
- * tiles; both must run under the resource owner of hart_tiles_open.
+ * Pointers to the payloads of n tiles from ordinal first on, valid until hart_tiles_unpin or the next
+ * hart_tiles_pin; all must run under the resource owner of hart_tiles_open.
  */
 extern const char *const *hart_tiles_pin(HartTileReader *reader, int64 first, int64 n);
-extern void hart_tiles_unpin(HartTileReader *reader, int64 first, int64 n);
+extern void hart_tiles_unpin(HartTileReader *reader);
 
 static inline int64
 hart_tile_count(int64 bytes)

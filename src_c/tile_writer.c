@@ -4,34 +4,53 @@
  *
  * Tuples go in by heap_multi_insert, without the ring of buffers that COPY uses: the
  * pages should stay in shared_buffers, since generate will want them next. They go in
- * frozen and all-visible, so that the first reader neither checks nor rewrites
- * them. That is sound because nobody looks at the table before the whole model is there:
- * the table is attached to hart.tiles, and the model made ready, at the end, and a
- * failed ingest drops the table.
+ * frozen and all-visible, so that the first reader neither checks nor rewrites them.
+ * That is sound because the session that ingests alone knows the table: it is attached to hart.tiles
+ * and the model is made ready at the end, and a failed ingest drops it. As with COPY FREEZE,
+ * a transaction whose snapshot is older than the ingest can see the rows of the finished
+ * model in hart.tiles; it cannot run the model, whose catalog rows it does not see.
  */
 #include "hartonomous.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/rel.h"
 
+#include "tile_reader.h"
+#include "tile_table.h"
+
 PG_FUNCTION_INFO_V1(hart_write_tiles);
 
 #define INSERT_BATCH 64			/* tuples, and pages, a heap_multi_insert */
 
-/* Ensure the table is a tile table of the caller's that no model uses yet */
+/* Ensure this session is ingesting the model; a call writes megabytes, so a query is cheap */
 static void
-check_target(Relation rel)
+check_own_ingest(int32 model_id)
 {
-	if (rel->rd_tableam != GetHeapamTableAmRoutine() || RelationGetNumberOfAttributes(rel) != 4 ||
-		rel->rd_rel->relispartition || rel->rd_rel->relhasindex)
+	Oid			types[] = {INT4OID};
+	Datum		args[] = {Int32GetDatum(model_id)};
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("SELECT hart.check_own_ingest($1)", 1, types, args, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not check the ingest");
+	SPI_finish();
+}
+
+/* Ensure the table is the model's, of the caller's, and in no use yet */
+static void
+check_target(Relation rel, int32 model_id)
+{
+	hart_check_tile_table(rel);
+	if (RelationGetRelid(rel) != hart_tile_table(model_id) || rel->rd_rel->relispartition || rel->rd_rel->relhasindex)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not the table of a model that is being ingested", RelationGetRelationName(rel)),
@@ -64,8 +83,14 @@ hart_write_tiles(PG_FUNCTION_ARGS)
 
 	hart_check_version();
 	PreventCommandIfReadOnly("hart.write_tiles()");
+	check_own_ingest(model_id);
 	rel = table_open(relid, RowExclusiveLock);
-	check_target(rel);
+	check_target(rel, model_id);
+	if (first_tile < 0 || first_tile > PG_INT32_MAX - hart_tile_count(left))
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("tile %d is out of range", first_tile),
+				 errhint("Tiles of a tensor are counted from 0.")));
 	for (int i = 0; i < INSERT_BATCH; i++)
 		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 

@@ -115,8 +115,9 @@ norm(Vector a)
 static double
 cosine(Vector a, Vector b)
 {
-	double		ab = dot(a, b);
-	double		c = ab / (norm(a) * norm(b));
+	double		aa = dot(a, a);
+	double		bb = dot(b, b);
+	double		c = dot(a, b) / sqrt(aa * bb);
 
 	/* rounding must not leave the range of a cosine */
 	return c > 1 ? 1 : c < -1 ? -1 : c;

@@ -16,8 +16,7 @@ from muon import Muon
 
 def learning_rate(step, args):
     """Constant until the last part of the run, so that its length can be settled while it runs."""
-    decay = round(args.steps * args.decay)
-    return args.lr * min(1, (step + 1) / args.warmup, (args.steps - step) / decay)
+    return args.lr * min(1, (step + 1) / args.warmup, (args.steps - step) / args.decay)
 
 
 @torch.compile
@@ -43,7 +42,7 @@ def arguments():
     parser.add_argument("--batch", type=int, default=8, help="sequences a step")
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--warmup", type=int, default=50, help="steps")
-    parser.add_argument("--decay", type=float, default=0.4, help="fraction of the steps")
+    parser.add_argument("--decay", type=int, default=300, help="steps")
     parser.add_argument("--seed", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save-every", type=int, default=200, help="steps between checkpoints and evaluations")

@@ -18,7 +18,7 @@ def check_role(plpy, GD, role, action):
             f"permission denied to {action}",
             INSUFFICIENT_PRIVILEGE,
             detail=f"Only roles with the privileges of {role} may do that.",
-            hint=f"Ask a superuser for: GRANT {role} TO {quote_identifier(plpy, allowed['name'])}",
+            hint=f"Ask a superuser for: GRANT {role} TO {plpy.quote_ident(allowed['name'])}",
         )
 
 
@@ -36,7 +36,3 @@ def check_encoding(plpy, GD):
 def model_directory(plpy, GD):
     """Where relative paths start: the setting, or else None for the server's data directory."""
     return scalar(plpy, GD, "SELECT pg_catalog.current_setting('hart.model_directory', true) AS value") or None
-
-
-def quote_identifier(plpy, name):
-    return plpy.quote_ident(name)

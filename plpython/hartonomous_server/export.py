@@ -6,7 +6,15 @@ import os
 
 from .access import check_role, model_directory
 from .database import plan, rows, scalar
-from .errors import DATA_CORRUPTED, DUPLICATE_FILE, NULL_VALUE_NOT_ALLOWED, HartError, listed, quoted
+from .errors import (
+    DATA_CORRUPTED,
+    DUPLICATE_FILE,
+    INSUFFICIENT_PRIVILEGE,
+    NULL_VALUE_NOT_ALLOWED,
+    HartError,
+    listed,
+    quoted,
+)
 from .files import check_directory, exists, native, resolve, system_error
 from .modeldir import CHUNK, TILE
 from .progress import Progress
@@ -80,7 +88,19 @@ class TileSource:
                 [model_id],
             )
         }
-        tiles = scalar(plpy, GD, "SELECT hart.tiles_of($1)::text AS value", ["int"], [model_id])
+        tiles = rows(
+            plpy,
+            GD,
+            "SELECT tiles::text AS name, pg_catalog.row_security_active(tiles) AS hidden FROM hart.tiles_of($1) AS tiles",
+            ["int"],
+            [model_id],
+        )[0]
+        if tiles["hidden"]:
+            raise HartError(
+                f"row-level security on {tiles['name']} may hide tiles from you",
+                INSUFFICIENT_PRIVILEGE,
+                hint="Only roles that see all of a model's tiles can export it.",
+            )
         # The partition itself, not its parent: privileges are granted on it. Each row is about 8 MB of a tensor.
         # Tensors come in the order of their files, and one cursor sees one snapshot from first to last.
         # The inner rows come sorted from an index, which string_agg(… ORDER BY …) would not know: it would sort again.
@@ -90,7 +110,7 @@ class TileSource:
             "          LATERAL pg_catalog.generate_series(0, n_tiles - 1, $2) AS first"
             "   WHERE model_id = $1 ORDER BY tensor_id, first) AS t,"
             " LATERAL (SELECT pg_catalog.string_agg(payload, ''::bytea) AS data"
-            f"         FROM (SELECT payload FROM {tiles} WHERE model_id = $1 AND tensor_id = t.tensor_id"
+            f"         FROM (SELECT payload FROM {tiles['name']} WHERE model_id = $1 AND tensor_id = t.tensor_id"
             "                AND tile_no >= t.first AND tile_no < t.first + $2 ORDER BY tile_no) AS ordered) AS c"
             " ORDER BY t.tensor_id, t.first"
         )

@@ -18,9 +18,10 @@ KEYS = {
 def inverse_frequencies(config, head_dim, max_positions):
     """head_dim / 2 numbers: the angle by which each pair of a head turns per position."""
     parameters = rope_parameters(config, max_positions)
-    theta = numpy.float32(parameters["rope_theta"])
     exponents = numpy.arange(0, head_dim, 2, dtype=numpy.float32) / numpy.float32(head_dim)
-    frequencies = numpy.float32(1) / theta**exponents
+    # Powers in float64, then rounded: nearer to torch's than numpy's powers in float32.
+    powers = numpy.float64(parameters["rope_theta"]) ** exponents.astype(numpy.float64)
+    frequencies = numpy.float32(1) / powers.astype(numpy.float32)
     if parameters["rope_type"] == "linear":
         frequencies = frequencies / numpy.float32(parameters["factor"])
     elif parameters["rope_type"] == "llama3":
@@ -37,10 +38,11 @@ def scale_llama3(frequencies, parameters):
     factor = f32(parameters["factor"])
     low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
     context = parameters["original_max_position_embeddings"]
-    waves = f32(2 * math.pi) / frequencies
+    # torch divides a number by a tensor as number × reciprocal, which rounds twice: the same here.
+    waves = f32(2 * math.pi) * (f32(1) / frequencies)
     longest, shortest = f32(context / low), f32(context / high)
     scaled = numpy.where(waves > longest, frequencies / factor, frequencies)
-    smooth = (f32(context) / waves - f32(low)) / f32(high - low)
+    smooth = (f32(context) * (f32(1) / waves) - f32(low)) / f32(high - low)
     blended = (f32(1) - smooth) * scaled / factor + smooth * scaled
     return numpy.where((waves >= shortest) & (waves <= longest), blended, scaled)
 

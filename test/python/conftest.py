@@ -9,10 +9,11 @@ import pathlib
 import shutil
 import tempfile
 
-import models
 import pytest
-from answers import GOLDENS
 from psycopg import Error, sql
+
+import models
+from answers import GOLDENS
 from server import Server, Session, dsn_of
 
 

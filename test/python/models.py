@@ -40,6 +40,7 @@ class Model:
     bos: bool = True                    # whether the tokenizer puts <s> before a text
     config: dict = dataclasses.field(default_factory=dict, hash=False)
     omit: tuple = ()                    # keys left out of config.json, so that the family's default holds
+    lengths: tuple = (1, 2, 17, 130, 310)   # of the prompts in the goldens
     weights_of: str = ""                # draws its weights as the model of this name does
 
     def dtype(self, tensor):
@@ -57,7 +58,7 @@ TINY = [
     Model("llama_bf16", dtypes="BF16", kv_heads=1),
     Model("llama_bias", dim=36, hidden=50, kv_heads=2, head_dim=10, attention_bias=True, mlp_bias=True, dtypes="F16"),
     Model("llama_odd", dim=35, hidden=51, heads=5, kv_heads=1, head_dim=6, vocab=101, dtypes="BF16", layers=3),
-    Model("llama_minimal", dim=40, hidden=50, kv_heads=4, head_dim=10, eps=1e-6, max_positions=2048,
+    Model("llama_minimal", dim=40, hidden=50, kv_heads=4, head_dim=10, eps=1e-6, max_positions=2048, lengths=(17, 512, 513, 1100),
           omit=("num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta", "tie_word_embeddings",
                 "hidden_act", "attention_bias", "mlp_bias")),
     Model("llama_rope3_scaling", kv_heads=2, dtypes="BF16",
@@ -84,7 +85,7 @@ TINY = [
 ]
 # The shape of Qwen2.5-0.5B with two of its 24 layers: 332 MB.
 QWEN_SHAPE = Model("qwen_shape", "qwen2", dim=896, hidden=4864, layers=2, heads=14, kv_heads=2, head_dim=64, vocab=151936,
-                   max_positions=32768, tied=True, eps=1e-6, dtypes="BF16", bos=False, config={"rope_theta": 1000000.0})
+                   max_positions=32768, tied=True, eps=1e-6, dtypes="BF16", bos=False, lengths=(2, 17, 130), config={"rope_theta": 1000000.0})
 BY_NAME = {m.name: m for m in [*TINY, QWEN_SHAPE]}
 
 

@@ -56,6 +56,7 @@ def restored(conn, tiles, answer):
     assert answer(conn) == GREEDY
     before = logits(conn, MODEL, IDS)
     yield
+    conn.rollback()
     assert logits(conn, MODEL, IDS) == before
 
 
@@ -210,14 +211,16 @@ def test_sessions_at_once(db, tiles):
             assert answers == [GREEDY] * 5
 
 
-@pytest.mark.parametrize("damage", ["DELETE FROM {t} WHERE {one}", "UPDATE {t} SET payload = substr(payload, 2) WHERE {one}",
-                                    "UPDATE {t} SET payload = payload || '\\x00' WHERE {one}", "UPDATE {t} SET payload = '' WHERE {one}",
-                                    "UPDATE {t} SET tile_no = 100 WHERE {one}", "UPDATE {t} SET tensor_id = 1000 WHERE {one}",
-                                    "DELETE FROM {t}"])
-def test_damaged_tiles_are_reported(conn, restored, answer, tiles, refused, damage):
+@pytest.mark.parametrize("reader", ["SELECT hart.generate_tokens(ARRAY[5, 6], 3, 'tx')", "SELECT hart.tensor_matrix('tx', 'model.embed_tokens.weight')",
+                                    "CALL hart.export_model('tx', %s)"], ids=["generate", "tensor", "export"])
+@pytest.mark.parametrize("damage", [
+    "DELETE FROM {t} WHERE {one}", "UPDATE {t} SET payload = substr(payload, 2) WHERE {one}", "UPDATE {t} SET payload = payload || '\\x00' WHERE {one}",
+    "UPDATE {t} SET payload = '' WHERE {one}", "UPDATE {t} SET tile_no = 100 WHERE {one}", "UPDATE {t} SET tensor_id = 1000 WHERE {one}", "DELETE FROM {t}"])
+def test_damaged_tiles_are_reported(conn, restored, tiles, refused, folder, damage, reader):
     conn.execute("BEGIN")
-    conn.execute(damage.format(t=tiles, one=f"ctid = (SELECT ctid FROM {tiles} LIMIT 1)"))
-    refused(conn, "XX001", "SELECT hart.generate_tokens(ARRAY[5, 6], 3, %s)", MODEL)
+    conn.execute(damage.format(t=tiles, one="(tensor_id, tile_no) = (1, 1)"))
+    refused(conn, "XX001", reader, *([str(folder / "out")] if "%s" in reader else []))
+    assert not list(folder.rglob("*.safetensors"))
 
 
 def test_drop_waits_for_readers(db, conn, restored, answer):

@@ -1,7 +1,7 @@
 -- Softmax three times: numpy (hart.softmax), window functions (hart.softmax_sql), and C inside attention (transformer_twin.sql).
 BEGIN;
 \ir include/errors.sql
-SELECT plan(48);
+SELECT plan(44);
 SET LOCAL jit = off;
 
 -- By hand
@@ -69,7 +69,7 @@ FROM (VALUES ('numpy.arange(6, dtype=numpy.float32).reshape(2, 3)', '[[0,1,2],[3
              ('numpy.arange(12, dtype=numpy.float32).reshape(3, 4)[::2, ::-2]', '[[3,1],[11,9]]'),
              ('numpy.array([1, 2], dtype=numpy.int64)', '[[1,2]]')) AS made (code, expected);
 SELECT pg_temp.refused(format('SELECT pg_temp.made(%L)', code), '42804', 'refuses ' || code)
-FROM unnest(ARRAY['numpy.zeros((2, 2, 2))', '3', '[[1, 2], [3]]', '"text"', 'numpy.zeros((2, 2), dtype=complex)', '[["a"]]']) AS code;
+FROM unnest(ARRAY['numpy.zeros((2, 2, 2))', '3', '[[1, 2], [3]]', '"text"', '[["a"]]']) AS code;
 SELECT ok(pg_temp.made('None') IS NULL, 'None is NULL');
 SELECT is(pg_temp.made('numpy.zeros((0, 0))')::text, '[]', 'an empty array is an empty matrix');
 

@@ -10,9 +10,6 @@ class Plpy:
     class SPIError(Exception):
         pass
 
-    class spiexceptions:
-        pass
-
     def __init__(self, atomic=False):
         self.answers = {}  # part of a statement → function of its arguments
         self.statements = []

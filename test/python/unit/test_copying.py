@@ -171,7 +171,7 @@ def stored():
                 {"tensor_id": n, "name": f"t{n}", "file": SINGLE, "bytes": size}
                 for n, size in ((1, len(first)), (2, 0), (3, 4))
             ],
-            "tiles_of": lambda model_id: [{"value": "hart.tiles_3"}],
+            "tiles_of": lambda model_id: [{"name": "hart.tiles_3", "hidden": False}],
         }
     )
     plpy.data = [(1, first[:TILE]), (1, first[TILE:]), (3, last)]
@@ -207,6 +207,13 @@ def test_missing_tiles(stored, tmp_path, spoil):
     with pytest.raises(stored.Error, match="incomplete") as caught:
         export.export_model(stored, GD(), "m", str(tmp_path / "new"))
     assert caught.value.sqlstate == "XX001" and list(tmp_path.iterdir()) == []
+
+
+def test_hidden_tiles(stored, tmp_path):
+    stored.answers["tiles_of"] = lambda model_id: [{"name": "hart.tiles_3", "hidden": True}]
+    with pytest.raises(stored.Error, match="row-level security") as caught:
+        export.export_model(stored, GD(), "m", str(tmp_path / "new"))
+    assert caught.value.sqlstate == "42501" and list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_overwritten(stored, tmp_path):

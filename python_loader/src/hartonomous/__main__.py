@@ -1,0 +1,5 @@
+"""python -m hartonomous"""
+
+from ._cli import main
+
+main()
