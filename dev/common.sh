@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the scripts in dev/: where things are, who runs the server. Source it, do not run it.
 
 set -euo pipefail
@@ -42,7 +43,8 @@ as_server() {
 
 # A folder named after this checkout, outside it. Refuses one that somebody else made.
 outside_folder() {
-    local folder="$1/hartonomous-$(printf '%s' "$TOP" | cksum | cut -d' ' -f1)"
+    local folder
+    folder=$1/hartonomous-$(printf '%s' "$TOP" | cksum | cut -d' ' -f1)
     mkdir -p -m 755 "$folder"
     [ -O "$folder" ] && [ ! -L "$folder" ] || die "$folder belongs to another user"
     echo "$folder"

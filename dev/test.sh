@@ -49,7 +49,10 @@ fi
 tmp=$(cluster_root)/tmp
 rm -rf "$tmp"
 if [ -n "$(server_user)" ]; then install -d -o "$(server_user)" "$tmp"; else mkdir "$tmp"; fi
-[ -z "${HART_TEST_DATA:-}" ] || export HART_TEST_DATA="$(readable_by_server "$HART_TEST_DATA")"
+if [ -n "${HART_TEST_DATA:-}" ]; then
+    HART_TEST_DATA=$(readable_by_server "$HART_TEST_DATA")
+    export HART_TEST_DATA
+fi
 export HART_TEST_DSN="host=$PGHOST port=$PGPORT user=$PGUSER dbname=hart_test" HART_TEST_BINDIR=$bindir \
        HART_TEST_RUN_AS="$(server_user)" HART_TEST_TMP=$tmp PYTHONDONTWRITEBYTECODE=1
 run "$venv/bin/python" -m pytest -p no:cacheprovider test/python

@@ -103,7 +103,8 @@ COMMENT ON POLICY readers ON hart.model_files IS 'files of a model are for those
 
 CREATE VIEW hart.models AS
 SELECT name, architecture, parameters, source_bytes AS bytes_in,
-       pg_total_relation_size(hart.tiles_of(model_id)) AS bytes_stored,
+       -- not while it comes in: the function would wait for the lock of the index being built
+       CASE WHEN state = 'ready' THEN pg_total_relation_size(hart.tiles_of(model_id)) END AS bytes_stored,
        state, ready_at, n_layers, dim, vocab_size, max_positions AS context_length,
        hart.tiles_of(model_id) AS tiles, model_id
 FROM hart.model_registry;
@@ -144,6 +145,9 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('model "%s" does not exist', wanted),
             DETAIL = format('Models: %s.', array_to_string(names, ', ')),
             HINT = 'Name one of them; a model that is being ingested is not there yet.';
+    ELSIF hart.tiles_of(found_id) IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = format('table hart.tiles_%s of model "%s" does not exist', found_id, coalesce(wanted, names[1])),
+            HINT = 'CALL hart.drop_model and ingest the model again.';
     ELSIF NOT hart.can_read(found_id) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = format('permission denied for model "%s"', coalesce(wanted, names[1])),

@@ -46,4 +46,4 @@ BEGIN
     END LOOP;
     RETURN hart.linear(ctx, 'lm_head', hart.rms_norm(ctx, 'model.norm', hart.last_row(x)));
 END $$;
-COMMENT ON FUNCTION hart.forward(hart.context, integer[], integer) IS 'logits of the token after the last of those given, which are at positions pos on: (1, vocab_size)';
+COMMENT ON FUNCTION hart.forward(hart.context, integer[], integer) IS 'logits of the token after the last of those given, which are at positions pos on: (1, vocab_size); NULL for no tokens';

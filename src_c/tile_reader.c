@@ -13,6 +13,7 @@
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
 #include "storage/predicate.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "settings.h"
@@ -34,6 +35,8 @@ struct HartTileReader
 	const char **payload;		/* of each tile; NULL while it is not pinned */
 	ItemPointerData *tid;		/* of each tile, when they are not all pinned */
 	Buffer	   *buffer;			/* of each tile that hart_tiles_pin pinned, when they are not all pinned */
+	MemoryContext memory;		/* of the reader */
+	MemoryContext held_memory;	/* of what is decompressed while it is pinned, when not all is */
 	int64		first_held;		/* what hart_tiles_pin pinned and hart_tiles_unpin did not release yet */
 	int64		n_held;
 };
@@ -83,7 +86,10 @@ int_column(const HartTileReader *reader, HeapTuple tuple, int attnum)
 	return DatumGetInt32(value);
 }
 
-/* The bytes of a tuple's payload, in place */
+/*
+ * The bytes of a tuple's payload: in place, but for one that was compressed in another table
+ * and came back by INSERT … SELECT, which PostgreSQL does not undo; that one is copied.
+ */
 static const char *
 payload_of(const HartTileReader *reader, HeapTuple tuple, int32 tensor_id, int64 tile_no, int64 expected)
 {
@@ -94,8 +100,15 @@ payload_of(const HartTileReader *reader, HeapTuple tuple, int32 tensor_id, int64
 															 RelationGetDescr(reader->rel), &isnull));
 	if (isnull)
 		report_damage(reader, tensor_id, tile_no, "is null");
-	if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value))
-		report_damage(reader, tensor_id, tile_no, "is compressed or stored out of line");
+	if (VARATT_IS_EXTERNAL(value))
+		report_damage(reader, tensor_id, tile_no, "is stored out of line");
+	if (VARATT_IS_COMPRESSED(value))
+	{
+		MemoryContext old = MemoryContextSwitchTo(reader->pinned ? reader->memory : reader->held_memory);
+
+		value = pg_detoast_datum_copy(value);
+		MemoryContextSwitchTo(old);
+	}
 	if ((int64) VARSIZE_ANY_EXHDR(value) != expected)
 		report_damage(reader, tensor_id, tile_no,
 					  psprintf("has %zu bytes instead of " INT64_FORMAT, VARSIZE_ANY_EXHDR(value), expected));
@@ -131,7 +144,10 @@ remember_tile(HartTileReader *reader, HeapTuple tuple)
 	if (reader->pinned)
 		reader->payload[ordinal] = payload;
 	else
+	{
 		reader->tid[ordinal] = tuple->t_self;
+		MemoryContextReset(reader->held_memory);
+	}
 	reader->n_found++;
 	return true;
 }
@@ -262,6 +278,8 @@ hart_tiles_open(Relation rel, Snapshot snapshot, int32 model_id, HartTileRange *
 	HartTileReader *reader = palloc0(sizeof(HartTileReader));
 	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
 
+	reader->memory = CurrentMemoryContext;
+	reader->held_memory = AllocSetContextCreate(CurrentMemoryContext, "hart tiles", ALLOCSET_DEFAULT_SIZES);
 	reader->rel = rel;
 	reader->snapshot = snapshot;
 	reader->model_id = model_id;
@@ -352,6 +370,7 @@ release_held(HartTileReader *reader)
 		ReleaseBuffer(reader->buffer[ordinal]);
 		reader->payload[ordinal] = NULL;
 	}
+	MemoryContextReset(reader->held_memory);
 }
 
 const char *const *

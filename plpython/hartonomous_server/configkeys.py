@@ -76,9 +76,12 @@ UNKNOWN = "This key is not known here, so it may change what the model computes.
 def check_keys(config):
     """Refuse the first key that changes the mathematics, or may."""
     for key, value in config.items():
-        if key in UNDERSTOOD or key in HARMLESS or key.startswith("_") or says_nothing(value):
+        if key in UNDERSTOOD or key in HARMLESS or key.startswith("_") or value is None:
             continue
-        if key in NEUTRAL and not isinstance(value, bool) and value in NEUTRAL[key]:
+        if key in NEUTRAL:
+            if not isinstance(value, bool) and value in NEUTRAL[key]:
+                continue
+        elif says_nothing(value):
             continue
         raise refused(key, value, REASONS.get(key, UNKNOWN))
 

@@ -105,11 +105,11 @@ class TileSource:
         # Tensors come in the order of their files, and one cursor sees one snapshot from first to last.
         # The inner rows come sorted from an index, which string_agg(… ORDER BY …) would not know: it would sort again.
         sql = (
-            "SELECT t.tensor_id, c.data FROM"
-            "  (SELECT tensor_id, first FROM hart.tensors,"
+            "SELECT t.tensor_id, c.data, c.n_tiles = least($2, t.n_tiles - t.first) AS whole FROM"
+            "  (SELECT tensor_id, n_tiles, first FROM hart.tensors,"
             "          LATERAL pg_catalog.generate_series(0, n_tiles - 1, $2) AS first"
             "   WHERE model_id = $1 ORDER BY tensor_id, first) AS t,"
-            " LATERAL (SELECT pg_catalog.string_agg(payload, ''::bytea) AS data"
+            " LATERAL (SELECT pg_catalog.string_agg(payload, ''::bytea) AS data, count(*) AS n_tiles"
             f"         FROM (SELECT payload FROM {tiles['name']} WHERE model_id = $1 AND tensor_id = t.tensor_id"
             "                AND tile_no >= t.first AND tile_no < t.first + $2 ORDER BY tile_no) AS ordered) AS c"
             " ORDER BY t.tensor_id, t.first"
@@ -130,7 +130,7 @@ class TileSource:
         left = self.tensors[tensor_id]["bytes"]
         while left > 0:
             row = next(self.cursor, None)
-            if row is None or row["tensor_id"] != tensor_id or not row["data"] or len(row["data"]) > left:
+            if row is None or row["tensor_id"] != tensor_id or not row["whole"] or len(row["data"]) > left:
                 raise HartError(
                     f"tensor {quoted(self.tensors[tensor_id]['name'])} is incomplete",
                     DATA_CORRUPTED,

@@ -1,24 +1,27 @@
 """A Hugging Face tokenizer from the bytes of its tokenizer.json."""
 
+from contextlib import contextmanager
+
 import tokenizers
 
-from .errors import BAD_FILE_FORMAT, HartError
+from .errors import BAD_FILE_FORMAT, EXTERNAL_ROUTINE_EXCEPTION, HartError
+
+
+@contextmanager
+def library_errors(message, sqlstate, hint):
+    """Turn what the library raises into an error with a hint. Its panics are BaseException; others of that kind are not ours to catch."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise HartError(message, sqlstate, detail=f"{error}.", hint=hint) from None
 
 
 def load_tokenizer(content):
     """The tokenizer, without the truncation and padding that its file may ask for."""
-    try:
+    with library_errors("tokenizer.json is not valid", BAD_FILE_FORMAT, "Download or save the model again."):
         tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
-    except BaseException as error:
-        # A panic in the library is a BaseException. Anything else of that kind is not ours to catch.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise HartError(
-            "tokenizer.json is not valid",
-            BAD_FILE_FORMAT,
-            detail=f"{error}.",
-            hint="Download or save the model again.",
-        ) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -31,7 +34,12 @@ def largest_id(tokenizer):
 
 def encode(tokenizer, text):
     """Token ids of a text, with the special tokens that the tokenizer adds."""
-    return tokenizer.encode(text, add_special_tokens=True).ids
+    with library_errors(
+        "the model's tokenizer cannot encode this text",
+        EXTERNAL_ROUTINE_EXCEPTION,
+        "Check tokenizer.json of the model: its vocabulary lacks what its own rules ask for.",
+    ):
+        return tokenizer.encode(text, add_special_tokens=True).ids
 
 
 def decode(tokenizer, ids):

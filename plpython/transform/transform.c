@@ -13,6 +13,8 @@
 
 PG_MODULE_MAGIC;
 
+#define MATRIX_HINT "Return a numpy array, or rows of equal length, of real numbers."
+
 PG_FUNCTION_INFO_V1(hart_matrix_to_numpy);
 PG_FUNCTION_INFO_V1(hart_numpy_to_matrix);
 
@@ -34,7 +36,7 @@ string_attribute(PyObject *object, const char *name)
 
 /* Report the Python exception that is set as a PostgreSQL error; `message` unless the exception brings its own. */
 static void
-raise_python_error(int sqlstate, const char *message)
+raise_python_error(int sqlstate, const char *message, const char *otherwise)
 {
 	PyObject   *type,
 			   *value,
@@ -73,7 +75,7 @@ raise_python_error(int sqlstate, const char *message)
 			(errcode(sqlstate),
 			 errmsg("%s", message),
 			 detail ? errdetail("%s", detail) : 0,
-			 hint ? errhint("%s", hint) : 0));
+			 errhint("%s", hint ? hint : otherwise)));
 }
 
 /* Put the extension's own folder of packages first in sys.path, unless it is there. False: Python error set. */
@@ -125,7 +127,8 @@ load_numpy(void)
 		numpy = PyImport_ImportModule("numpy");
 	}
 	if (numpy == NULL)
-		raise_python_error(ERRCODE_UNDEFINED_FILE, "Python package numpy cannot be loaded");
+		raise_python_error(ERRCODE_UNDEFINED_FILE, "Python package numpy cannot be loaded",
+						   "Run \"make install\" of hartonomous for this server again.");
 }
 
 /* FROM SQL: a new array, owned by the caller. */
@@ -139,11 +142,11 @@ hart_matrix_to_numpy(PG_FUNCTION_ARGS)
 	load_numpy();
 	array = PyObject_CallMethod(numpy, "empty", "((nn)s)", (Py_ssize_t) m->rows, (Py_ssize_t) m->cols, "float32");
 	if (array == NULL)
-		raise_python_error(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, "could not make a numpy array");
+		raise_python_error(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, "could not make a numpy array", "Run fewer or smaller statements at once.");
 	if (PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE) < 0)
 	{
 		Py_DECREF(array);
-		raise_python_error(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, "could not fill a numpy array");
+		raise_python_error(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, "could not fill a numpy array", "Run fewer or smaller statements at once.");
 	}
 	Assert(view.len == (Py_ssize_t) (sizeof(float) * hart_matrix_elements(m)));
 	memcpy(view.buf, m->data, view.len);
@@ -168,7 +171,7 @@ hart_numpy_to_matrix(PG_FUNCTION_ARGS)
 	load_numpy();
 	array = PyObject_CallMethod(numpy, "asarray", "Os", object, "float32");
 	if (array == NULL)
-		raise_python_error(ERRCODE_DATATYPE_MISMATCH, "Python object is not a matrix of numbers");
+		raise_python_error(ERRCODE_DATATYPE_MISMATCH, "Python object is not a matrix of numbers", MATRIX_HINT);
 	/* asarray keeps an array that is not contiguous, ascontiguousarray would make one of no dimension a vector */
 	if (PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS) < 0)
 	{
@@ -181,7 +184,7 @@ hart_numpy_to_matrix(PG_FUNCTION_ARGS)
 		if (array == NULL || PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS) < 0)
 		{
 			Py_XDECREF(array);
-			raise_python_error(ERRCODE_DATATYPE_MISMATCH, "Python object is not a matrix of numbers");
+			raise_python_error(ERRCODE_DATATYPE_MISMATCH, "Python object is not a matrix of numbers", MATRIX_HINT);
 		}
 	}
 

@@ -6,6 +6,7 @@ import pytest
 
 import models
 from answers import generate_ids
+from server import Session, dsn_of
 
 TOO_LONG = "the database " * 400
 
@@ -182,3 +183,25 @@ def test_any_readable_name_works(conn, folders, folder, nothing_left, name):
     assert conn.one("SELECT hart.generate('x', 2, %s)", name) is not None
     conn.execute("CALL hart.drop_model(%s)", [name])
     nothing_left(conn)
+
+
+@pytest.mark.parametrize("weight", ["ff7f", "007c"], ids=["NaN", "infinity"])
+def test_weights_that_are_no_numbers(conn, db, model, refused, weight):
+    """An answer that cannot be computed is an error, not token 0."""
+    conn.execute("BEGIN")
+    conn.execute("""UPDATE hart.tiles t SET payload = decode(repeat(%s, length(payload) / 2), 'hex') FROM hart.tensors n JOIN hart.model_registry r USING (model_id)
+                    WHERE (t.model_id, t.tensor_id) = (n.model_id, n.tensor_id) AND r.name = %s AND n.name = 'model.norm.weight'""",
+                 [weight, db.model("llama_bias")])
+    refused(conn, "22000 22003", "SELECT hart.generate_tokens(ARRAY[5, 6], 3, 'llama_bias')")
+
+
+def test_database_of_another_encoding(db, folders):
+    """Text of models is UTF-8."""
+    with db.connect() as admin:
+        admin.execute(f"CREATE DATABASE {db.name}_latin1 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        with Session.open(dsn_of(db.dsn, dbname=f"{db.name}_latin1")) as session:
+            session.execute("SET client_min_messages = warning; CREATE EXTENSION hartonomous CASCADE")
+            with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+                session.execute("CALL hart.ingest_model(%s)", [str(folders("llama_bias"))])
+            assert caught.value.diag.message_hint
+        admin.execute(f"DROP DATABASE {db.name}_latin1")

@@ -6,6 +6,7 @@ import shutil
 import struct
 
 import numpy as np
+import psycopg
 import pytest
 
 import models
@@ -15,16 +16,21 @@ SHARDED = models.Model("sharded", dim=16, hidden=24, layers=1, heads=2, kv_heads
 
 
 @pytest.fixture
-def good(folder):
-    """A new copy of a good model, to be spoilt."""
+def good(folder, conn):
+    """A new copy of a good model, to be spoilt. What a test ingests is gone after it, even when it fails."""
     models.write_model(folder / "bad", GOOD, 0)
-    return folder / "bad"
+    before = {name for name, in conn.all("SELECT name FROM hart.models")}
+    yield folder / "bad"
+    conn.rollback()
+    for name, in conn.all("SELECT name FROM hart.models"):
+        if name not in before:
+            conn.execute("CALL hart.drop_model(%s)", [name])
 
 
 @pytest.fixture
 def sharded(folder):
-    models.write_model(folder / "bad", SHARDED, 0)
-    return folder / "bad"
+    models.write_model(folder / "sharded", SHARDED, 0)
+    return folder / "sharded"
 
 
 @pytest.fixture
@@ -39,10 +45,10 @@ def not_ingested(conn, refused, nothing_left):
     return check
 
 
-def test_the_good_one_is_good(conn, good, sharded):
-    conn.execute("CALL hart.ingest_model(%s)", [str(good)])
-    assert conn.one("SELECT hart.generate('x', 3, 'bad')") is not None
-    conn.execute("CALL hart.drop_model('bad')")
+def test_the_good_ones_are_good(conn, good, sharded):
+    for path in (good, sharded):
+        conn.execute("CALL hart.ingest_model(%s)", [str(path)])
+        assert conn.one("SELECT hart.generate('x', 3, %s)", path.name) is not None
 
 
 # The folder and its files -------------------------------------------------------------------------
@@ -142,6 +148,16 @@ def test_export_to_bad_places(conn, refused, good, folder):
         conn.execute("CALL hart.drop_model('out')")
 
 
+@pytest.mark.parametrize("name", ["../up", "/tmp/hart_elsewhere", "a/b", "..", ""])
+def test_export_of_names_that_lead_elsewhere(conn, refused, good, folder, name):
+    """An export writes into its folder only, whatever the catalog says."""
+    conn.execute("CALL hart.ingest_model(%s, 'out')", [str(good)])
+    conn.execute("BEGIN")
+    conn.execute("UPDATE hart.model_files SET name = %s WHERE name = 'tokenizer_config.json' AND model_id = (SELECT model_id FROM hart.models WHERE name = 'out')", [name])
+    refused(conn, "XX001 58P02 42602", "CALL hart.export_model('out', %s)", str(folder / "out"))
+    assert sorted(p.name for p in folder.iterdir()) == ["bad"]
+
+
 # config.json --------------------------------------------------------------------------------------
 
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
@@ -212,6 +228,14 @@ def test_unsupported_is_refused_by_name(not_ingested, good, changes, named):
     change_config(good, changes)
     error = not_ingested("0A000", good)
     assert named in f"{error.diag.message_primary} {error.diag.message_detail} {error.diag.message_hint}"
+
+
+def test_enormous_context(conn, good):
+    """The context length is a bound, not a reservation."""
+    change_config(good, {"max_position_embeddings": 2 ** 28})
+    conn.execute("CALL hart.ingest_model(%s)", [str(good)])
+    assert conn.one("SELECT hart.generate('x', 3, 'bad')") is not None
+    conn.execute("CALL hart.drop_model('bad')")
 
 
 # Tensors ------------------------------------------------------------------------------------------
@@ -343,12 +367,31 @@ def test_bad_tokenizer(not_ingested, good, change):
     not_ingested("22P04 22023", good)
 
 
+@pytest.mark.parametrize("change", [
+    lambda t: t["model"].update(unk_token="<none>"), lambda t: t["post_processor"]["special_tokens"].clear(),
+], ids=["unknown token that is unknown", "template without its tokens"])
+def test_tokenizer_that_fails_at_work(conn, good, refused, nothing_left, change):
+    """Not every fault shows when the file is read: then the first text that meets it is refused with a reason."""
+    tokenizer = json.loads((good / "tokenizer.json").read_text())
+    change(tokenizer)
+    (good / "tokenizer.json").write_text(json.dumps(tokenizer))
+    try:
+        conn.execute("CALL hart.ingest_model(%s)", [str(good)])
+    except psycopg.Error as error:
+        assert error.sqlstate in ("22P04", "22023") and error.diag.message_hint
+    else:
+        refused(conn, "22P04 22023 XX001", "SELECT hart.tokenize('é', 'bad')")
+        refused(conn, "22P04 22023 XX001", "SELECT hart.generate('é', 3, 'bad')")
+        conn.execute("CALL hart.drop_model('bad')")
+    nothing_left(conn)
+
+
 def test_tokens_beyond_the_vocabulary(conn, good, nothing_left):
     """A tokenizer may know more than the model; such a token is refused, at the latest when it is used."""
     tokenizer = json.loads((good / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["the"] = 500
     (good / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(Exception) as caught:
+    with pytest.raises(psycopg.Error) as caught:
         conn.execute("CALL hart.ingest_model(%s)", [str(good)])
         try:
             conn.execute("SELECT hart.generate('the', 3, 'bad')")

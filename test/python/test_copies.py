@@ -128,3 +128,23 @@ def test_small_shared_buffers(server, filled, shared_buffers):
         server.restart(shared_buffers="64MB", fsync="off")
 
 
+
+
+def test_models_that_do_not_fit_together(server, filled, folders):
+    """Two models of most of shared_buffers each: whoever comes second streams, nobody runs out of buffers."""
+    with filled.connect() as session:
+        session.execute("CALL hart.ingest_model(%s, 'twin')", [str(folders(filled.model("llama_wide")))])
+    server.restart(shared_buffers="5MB", fsync="off")
+    try:
+        case = GOLDENS["llama_wide"]["cases"][2]
+        ids = models.prompt_ids(models.BY_NAME["llama_wide"], case["length"])
+        with filled.connect() as first, filled.connect() as second, filled.connect() as third:
+            first.execute("BEGIN")
+            first.execute("SELECT hart.open_context('llama_wide')")
+            assert_logits(logits(second, "twin", ids), case)
+            assert_logits(logits(third, "llama_wide", ids), case)
+            first.execute("COMMIT")
+            assert_logits(logits(first, "llama_wide", ids), case)
+            third.execute("CALL hart.drop_model('twin')")
+    finally:
+        server.restart(shared_buffers="64MB", fsync="off")

@@ -133,6 +133,29 @@ def test_same_name_at_once(db, conn, folders, nothing_left):
             work.close()
 
 
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_same_name_in_an_open_transaction(db, conn, folders, nothing_left, end):
+    """A name that another transaction has not decided about yet: refused at once or decided with it."""
+    source = str(folders("llama_bias"))
+    with db.connect() as first:
+        first.execute("BEGIN")
+        first.execute("CALL hart.ingest_model(%s, 'open')", [source])
+        second = Background(db.dsn, "CALL hart.ingest_model(%s, 'open')", source)
+        time.sleep(0.3)
+        first.execute(end)
+        second.join()
+        if second.error:
+            assert second.error.sqlstate in ("42710", "55006") and second.error.diag.message_hint
+        else:
+            assert end == "ROLLBACK"
+        nothing_left(conn)
+        assert second.session.one("SELECT 1") == 1
+        second.close()
+    if conn.all("SELECT 1 FROM hart.models WHERE name = 'open'"):
+        assert generate_ids(conn, "open", [5, 6], 3)
+        conn.execute("CALL hart.drop_model('open')")
+
+
 def test_different_names_at_once(db, conn, folders, nothing_left):
     works = [Background(db.dsn, "CALL hart.ingest_model(%s, %s)", str(folders("llama_wide")), f"side{n}") for n in range(3)]
     for n, work in enumerate(works):
@@ -158,6 +181,18 @@ def test_generate_is_cancelled(db, conn):
         assert_answers(work.session, name)
         assert work.session.warnings == []
         work.close()
+
+
+def test_terminated_while_generating(db, conn):
+    """The end of one session is nothing to the others."""
+    name = db.model(BIG)
+    work = Background(db.dsn, "SELECT hart.generate_tokens(ARRAY[5], 20000, %s)", name)
+    time.sleep(0.5)
+    conn.execute("SELECT pg_terminate_backend(%s)", [work.session.pid])
+    work.join()
+    assert isinstance(work.error, psycopg.errors.AdminShutdown)
+    assert_answers(conn, name)
+    work.close()
 
 
 def test_statement_timeout_while_generating(db, conn):

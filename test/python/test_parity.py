@@ -1,6 +1,8 @@
 """Every family, dtype and shape against the goldens: what transformers answers in float32."""
+import hashlib
 import json
 import shutil
+import struct
 
 import pytest
 
@@ -85,6 +87,90 @@ def test_stops_at_context_length(conn, folders, folder):
         assert len(new) == 6 and new == case["greedy"][:len(new)]
     finally:
         conn.execute("CALL hart.drop_model('short')")
+
+
+def test_more_tokens_than_there_is_room_for(db, conn):
+    """max_tokens is a bound, however large."""
+    name = db.model("llama_bf16")
+    case = GOLDENS[name]["cases"][4]
+    ids = models.prompt_ids(models.BY_NAME[name], case["length"])
+    new = generate_ids(conn, name, ids, 2147483647)
+    assert new[:24] == case["greedy"] and (new[-1] == models.EOS or len(new) == 512 - case["length"] + 1)
+
+
+def test_text_with_tokens_that_the_tokenizer_does_not_know(db, conn):
+    """A model's vocabulary is often rounded up; such tokens have no text."""
+    assert isinstance(conn.one("SELECT hart.generate('x', 3, %s)", db.model("qwen_shape")), str)
+
+
+def test_relative_paths(db, conn, folders, scratch):
+    """They start in the folder that a setting names."""
+    folders("llama_bf16")
+    conn.execute("SELECT hart.library_version()")
+    conn.execute(f"SET hart.model_directory = '{scratch}'")
+    conn.execute("CALL hart.ingest_model('models/llama_bf16', 'relative')")
+    (scratch / "exports").mkdir()
+    (scratch / "exports").chmod(0o777)
+    conn.execute("CALL hart.export_model('relative', 'exports/relative')")
+    conn.execute("CALL hart.drop_model('relative')")
+    assert (scratch / "exports" / "relative" / "config.json").exists()
+
+
+def changed_file(folders, folder, change):
+    """A copy of a model whose safetensors file passes through change(header, data) → bytes."""
+    target = folder / "changed"
+    shutil.copytree(folders("qwen2_tied"), target)
+    raw = (target / "model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    (target / "model.safetensors").write_bytes(change(json.loads(raw[8:8 + length]), raw[8 + length:]))
+    return target
+
+
+def with_header(header, data):
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def other_header(header, data):
+    """Keys in the opposite order, spaces, an odd length: data at odd addresses."""
+    text = json.dumps(dict(reversed(header.items())), indent=1).encode()
+    return with_header(text + b" " * (1 - len(text) % 2), data)
+
+
+def other_order(header, data):
+    """Tensors in another order in the file than in its header."""
+    parts, at = [], 0
+    for name in sorted((n for n in header if n != "__metadata__"), key=hash_of):
+        begin, end = header[name]["data_offsets"]
+        parts.append(data[begin:end])
+        header[name]["data_offsets"] = [at, at + end - begin]
+        at += end - begin
+    return with_header(json.dumps(header).encode(), b"".join(parts))
+
+
+def hash_of(name):
+    return hashlib.sha256(name.encode()).digest()
+
+
+def with_head(header, data):
+    """A tied output matrix that is in the file all the same."""
+    begin, end = header["model.embed_tokens.weight"]["data_offsets"]
+    header["lm_head.weight"] = {**header["model.embed_tokens.weight"], "data_offsets": [len(data), len(data) + end - begin]}
+    return with_header(json.dumps(header).encode(), data + data[begin:end])
+
+
+@pytest.mark.parametrize("change", [other_header, other_order, with_head])
+def test_unusual_but_valid_files(conn, folders, folder, change):
+    case = GOLDENS["qwen2_tied"]["cases"][2]
+    ids = models.prompt_ids(models.BY_NAME["qwen2_tied"], case["length"])
+    source = changed_file(folders, folder, change)
+    conn.execute("CALL hart.ingest_model(%s)", [str(source)])
+    try:
+        assert_logits(logits(conn, "changed", ids), case)
+        assert generate_ids(conn, "changed", ids, len(case["greedy"])) == case["greedy"]
+        conn.execute("CALL hart.export_model('changed', %s)", [str(folder / "out")])
+        assert (folder / "out" / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    finally:
+        conn.execute("CALL hart.drop_model('changed')")
 
 
 def test_forward_in_pieces(db, conn):

@@ -223,6 +223,13 @@ def test_damaged_tiles_are_reported(conn, restored, tiles, refused, folder, dama
     assert not list(folder.rglob("*.safetensors"))
 
 
+def test_compressed_tiles_are_reported(conn, restored, tiles, refused):
+    """Weights are read where they lie, which takes them plain."""
+    conn.execute(f"BEGIN; ALTER TABLE {tiles} ALTER payload SET STORAGE EXTENDED")
+    conn.execute(f"UPDATE {tiles} SET payload = decode(repeat('00', length(payload)), 'hex') WHERE (tensor_id, tile_no) = (1, 1)")
+    refused(conn, "XX001", "SELECT hart.generate_tokens(ARRAY[5, 6], 3, %s)", MODEL)
+
+
 def test_drop_waits_for_readers(db, conn, restored, answer):
     """A model in use is not taken away under a transaction that has read it."""
     with db.connect() as other:
@@ -232,3 +239,17 @@ def test_drop_waits_for_readers(db, conn, restored, answer):
         with pytest.raises(psycopg.errors.LockNotAvailable):
             other.execute("CALL hart.drop_model(%s)", [MODEL])
         conn.execute("COMMIT")
+
+
+def test_another_model_under_the_same_name(db, conn, folders):
+    """What a session remembers of a model is not taken for the next one of that name."""
+    with db.connect() as other:
+        answers = []
+        for source in ("llama_f32", "qwen3_f32", "qwen2_tied"):
+            other.execute("CALL hart.ingest_model(%s, 'again')", [str(folders(source))])
+            conn.execute("SELECT hart.tokenize('the', 'again')")
+            case = GOLDENS[source]["cases"][2]
+            answers.append(generate_ids(conn, "again", models.prompt_ids(models.BY_NAME[source], case["length"]), 24) == case["greedy"])
+            assert conn.one("SELECT hart.generate(%s, 12, 'again')", GOLDENS[source]["text"]["prompt"]) == GOLDENS[source]["text"]["text"]
+            other.execute("CALL hart.drop_model('again')")
+        assert all(answers)

@@ -1,7 +1,7 @@
 -- The text form of hart.matrix.
 BEGIN;
 \ir include/errors.sql
-SELECT plan(54);
+SELECT plan(57);
 
 -- What is written reads back as it is defined
 SELECT is(hart.matrix_out(input::hart.matrix)::text, output, 'reads ' || input)
@@ -12,6 +12,8 @@ FROM (VALUES ('[[1,2],[3,4]]', '[[1,2],[3,4]]'),
              ('[[1],[2]]', '[[1],[2]]'),
              ('[]', '[]'),
              (' [ ] ', '[]'),
+             ('[[]]', '[[]]'),
+             ('[[],[ ]]', '[[],[]]'),
              (E' [\t[ 1 ,\n2 ] ,\r[3,4 ] ]\n', '[[1,2],[3,4]]'),
              ('[1e3,-2.5E-1,+3,.5,4.]', '[[1000,-0.25,3,0.5,4]]'),
              ('[-0,0]', '[[-0,0]]'),
@@ -23,11 +25,12 @@ SELECT is(hart.n_rows('[[1,2,3],[4,5,6]]'), 2, 'rows are counted');
 SELECT is(hart.n_cols('[[1,2,3],[4,5,6]]'), 3, 'columns are counted');
 SELECT is((hart.n_rows('[]'), hart.n_cols('[]')), (0, 0), 'the empty matrix has no rows and no columns');
 SELECT is(pg_typeof(hart.n_rows('[1]'))::text, 'integer', 'counts are integers');
+SELECT is((hart.n_rows('[[],[]]'), hart.n_cols('[[],[]]')), (2, 0), 'rows may have no columns');
 SELECT ok(NULL::hart.matrix IS NULL AND hart.n_rows(NULL::hart.matrix) IS NULL, 'NULL stays NULL');
 
 -- What is no matrix is refused
 SELECT pg_temp.refused(format('SELECT %L::hart.matrix', input), '22P02', format('refuses %L', input))
-FROM unnest(ARRAY['', ' ', '[', ']', '[[', '[[]]', '[[],[]]', '[1', '[1,', '[1,]', '[,1]', '[1 2]', '[1,,2]', '[[1,2]', '[[1,2],]', '[[1,2],3]',
+FROM unnest(ARRAY['', ' ', '[', ']', '[[', '[[],1]', '[[[]]]', '[1', '[1,', '[1,]', '[,1]', '[1 2]', '[1,,2]', '[[1,2]', '[[1,2],]', '[[1,2],3]',
                   '[1,[2]]', '[[1],[[2]]]', '[x]', '[1x]', '[--1]', '[1.2.3]', '1', '1,2', '{1,2}', '{{1,2},{3,4}}', '[1]x', '[1] [2]', '[[1,2]];']) AS bad (input);
 SELECT pg_temp.refused('SELECT ''[[1,2],[3]]''::hart.matrix', '22000', 'rows must be equally long');
 SELECT matches(message, '2 and 1', 'the error names both lengths') FROM pg_temp.error_of('SELECT ''[[1,2],[3]]''::hart.matrix');
@@ -43,7 +46,7 @@ DECLARE
 BEGIN
     a := translate(input, '[]', '{}')::real[];
     IF a = '{}' THEN
-        RETURN CASE WHEN input ~ '^ *\[ *\] *$' THEN '[]' ELSE 'error' END;
+        RETURN CASE WHEN input ~ '^ *\[ *(\[ *\] *(, *\[ *\] *)*)?\] *$' THEN replace(input, ' ', '') ELSE 'error' END;
     END IF;
     RETURN CASE array_ndims(a) WHEN 1 THEN '[' || translate(a::text, '{}', '[]') || ']'
                                WHEN 2 THEN translate(a::text, '{}', '[]')

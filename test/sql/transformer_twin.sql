@@ -151,7 +151,8 @@ SELECT count(pg_temp.compare_parts(model, rows)) AS compared FROM spec, unnest(A
 SELECT is(count(*), 153::bigint, 'every part was compared') FROM part;
 SELECT is_empty('SELECT * FROM part WHERE part = ''embed_tokens'' AND difference <> 0', 'embeddings are the very numbers');
 SELECT is_empty('SELECT * FROM part WHERE part = ''q_norm'' AND model <> ''qwen3'' AND difference <> 0', 'families without head norms leave heads alone');
-SELECT is_empty(format('SELECT * FROM part WHERE model = %L AND NOT coalesce(difference < 2e-6, false)', model), 'parts of ' || model) FROM spec;
+-- (the angle of a far position has few digits left in float4)
+SELECT is_empty(format('SELECT * FROM part WHERE model = %L AND NOT coalesce(difference < CASE part WHEN ''rope at 117'' THEN 2e-5 ELSE 2e-6 END, false)', model), 'parts of ' || model) FROM spec;
 
 -- The cache: many rows at once, then one by one, beyond a block of positions
 CREATE TEMP TABLE attended (model text, difference float8);

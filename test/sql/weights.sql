@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(36);
+SELECT plan(37);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 

@@ -3,6 +3,7 @@ import inspect
 import pathlib
 import re
 import signal
+import time
 
 import pytest
 import typer
@@ -82,19 +83,19 @@ def test_ingest_export_drop(run, folders, folder):
     assert "by command" not in succeeded(run("models"))
 
 
-def test_interrupted_ingest(run, started, folders, db, nothing_left):
+def test_interrupted_ingest(run, started, folders, db, conn, nothing_left):
     with db.connect() as blocker:
         # attaching the tiles needs this lock, so the call waits near its end until it is cancelled
         blocker.execute("BEGIN; LOCK TABLE hart.tiles IN SHARE UPDATE EXCLUSIVE MODE")
         process = started("ingest", folders("qwen2_untied"), "--name", "interrupted")
-        while "interrupted" not in run("models").stdout:
+        while not conn.one("SELECT count(*) FROM hart.ingest_progress WHERE name = 'interrupted'"):
             assert process.poll() is None
+            time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
         blocker.execute("ROLLBACK")
     assert "interrupted" not in succeeded(run("models"))
-    with db.connect() as session:
-        nothing_left(session)
+    nothing_left(conn)
 
 
 @pytest.mark.parametrize("arguments", [

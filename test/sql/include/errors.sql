@@ -9,7 +9,7 @@ EXCEPTION WHEN OTHERS THEN
                             detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
 END $$;
 
--- The statement ends with this SQLSTATE, a message of one line and a hint that is a sentence.
+-- The statement ends with this SQLSTATE, a message of one line and a hint.
 CREATE FUNCTION pg_temp.refused(statement text, expected text, description text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -20,7 +20,7 @@ BEGIN
         RETURN ok(false, what) || E'\n' || diag('no error, expected ' || expected);
     ELSIF error.code <> expected THEN
         RETURN ok(false, what) || E'\n' || diag(format('%s instead of %s: %s', error.code, expected, error.message));
-    ELSIF error.hint !~ '^[A-Z].*[.)]$' OR error.message ~ E'[\n\r]' OR error.message = '' THEN
+    ELSIF error.hint !~ '^[A-Z]\S* .' OR error.message ~ E'[\n\r]' OR error.message = '' THEN
         RETURN ok(false, what) || E'\n' || diag(format('message: %s; hint: %s', error.message, error.hint));
     END IF;
     RETURN ok(true, what);

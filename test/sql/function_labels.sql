@@ -1,0 +1,46 @@
+-- What functions promise the planner, and whose rights they run with.
+BEGIN;
+SELECT plan(15);
+
+CREATE TEMP VIEW function AS
+SELECT p.oid::regprocedure::text AS name, proname, lanname, provolatile, proparallel, proisstrict, prosecdef, proconfig, proargtypes::oid[], prorettype, prokind, procost, prosrc
+FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
+JOIN pg_depend AS d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e' JOIN pg_extension AS e ON e.oid = d.refobjid
+WHERE extname = 'hartonomous';
+
+SELECT cmp_ok(count(*), '>', 70::bigint, 'the extension has functions') FROM function;
+
+-- A context is state of one process
+SELECT is_empty('SELECT name FROM function WHERE (''hart.context''::regtype = ANY (proargtypes) OR prorettype = ''hart.context''::regtype) AND proname NOT IN (''context_in'', ''context_out'') AND provolatile <> ''v''',
+                'what uses a context is volatile');
+SELECT is_empty('SELECT name FROM function WHERE (''hart.context''::regtype = ANY (proargtypes) OR prorettype = ''hart.context''::regtype) AND proname NOT IN (''context_in'', ''context_out'') AND proparallel = ''s''',
+                'and stays out of parallel workers');
+SELECT is_empty('SELECT name FROM function WHERE prosrc ~ ''open_context'' AND proparallel = ''s''', 'what opens a context does so too');
+
+-- Asking a model changes nothing: it is allowed wherever a SELECT is
+SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE proname IN ('logits', 'generate', 'generate_tokens', 'tokenize', 'detokenize', 'tensor_matrix', 'decompose_tensor', 'resolve_model') AND provolatile = 's'),
+          ARRAY['decompose_tensor', 'detokenize', 'generate', 'generate_tokens', 'logits', 'resolve_model', 'tensor_matrix', 'tokenize'], 'what asks a model is stable');
+SELECT is_empty('SELECT name FROM function WHERE proname IN (''logits'', ''generate'', ''generate_tokens'') AND procost < 10000', 'the planner knows that it is dear');
+
+-- Maths depends on its arguments alone
+SELECT is_empty('SELECT name FROM function WHERE proname IN (''dot'', ''norm'', ''cosine'', ''l2_distance'', ''add'', ''scale'', ''matmul'', ''transpose'', ''argmax'', ''top_k'', ''softmax'', ''softmax_sql'', ''swiglu'', ''hilbert_encode_4d'',
+                 ''hilbert_decode_4d'', ''n_rows'', ''n_cols'', ''matrix_row'', ''last_row'') AND NOT (provolatile = ''i'' AND proparallel = ''s'') AND NOT ''hart.context''::regtype = ANY (proargtypes)', 'maths is immutable and parallel safe');
+SELECT is_empty('SELECT name FROM function WHERE provolatile = ''i'' AND prosrc ~* ''\m(current_setting|hart\.model_registry|hart\.tensors|hart\.tiles|hart\.resolve_model)\M''', 'immutable functions read no tables and no settings');
+
+-- C functions get no NULL they do not expect
+SELECT is((SELECT array_agg(name::text ORDER BY name) FROM function WHERE lanname = 'c' AND NOT proisstrict AND cardinality(proargtypes) > 0),
+          ARRAY['hart.open_context(text)'], 'C functions are strict, but for the one with a default model');
+
+-- Functions that run with the owner's rights
+SELECT is_empty('SELECT name FROM function WHERE prosecdef AND NOT coalesce(proconfig::text ~ ''search_path=pg_catalog, pg_temp'', false)', 'functions with the owner''s rights have a search path of their own');
+SELECT is_empty('SELECT name FROM function WHERE prosecdef AND lanname NOT IN (''sql'', ''plpgsql'')', 'and are in SQL or PL/pgSQL');
+SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE prosecdef),
+          ARRAY['abort_ingest', 'add_model_file', 'begin_ingest', 'drop_dead_ingests', 'finish_ingest', 'forget_model', 'note_progress'], 'they are those that write the catalog');
+SELECT is_empty('SELECT name FROM function WHERE prosecdef AND (provolatile <> ''v'' OR proparallel <> ''u'')', 'what writes is volatile and unsafe in parallel');
+SELECT is_empty('SELECT name FROM function WHERE lanname = ''plpython3u'' AND proparallel = ''s'' AND proname <> ''softmax''', 'Python functions that query stay out of parallel workers');
+
+-- Values come back the same from a parallel plan
+SELECT is_empty('SELECT name FROM function WHERE proname ~ ''^(matrix|context)_(in|out|recv|send)$'' AND NOT (provolatile = ''i'' AND proparallel = ''s'' AND proisstrict)', 'input and output functions are immutable, strict and parallel safe');
+
+SELECT * FROM finish();
+ROLLBACK;
