@@ -35,11 +35,12 @@ export PG_CONFIG
 
 all:
 
-.PHONY: all demo demo-stop test dist help setup transform check-installed
+.PHONY: all demo demo-stop test bench dist help setup transform check-installed
 
 demo:          ; @bash dev/demo.sh
 demo-stop:     ; @bash dev/demo.sh stop
 test:          ; @bash dev/test.sh
+bench:         ; @bash bench/run.sh
 setup:         ; @bash dev/setup.sh
 dist:          ; @bash dev/dist.sh
 help:
@@ -49,12 +50,13 @@ help:
 	@echo 'make demo         set up everything, start a private server, run the demo model'
 	@echo 'make demo-stop    stop that server'
 	@echo 'make test         set up everything and run all tests'
+	@echo 'make bench        measure speed on a model of the shape of Qwen2.5-0.5B'
 	@echo 'make dist         make the release zip'
 	@echo 'make setup        install the system packages that demo and test need (Debian)'
 	@echo 'make clean        remove what was built'
 
 # The targets above must work before PostgreSQL is there; everything below needs it.
-STANDALONE = demo demo-stop test dist help setup
+STANDALONE = demo demo-stop test bench dist help setup
 ifneq (,$(if $(MAKECMDGOALS),$(filter-out $(STANDALONE),$(MAKECMDGOALS)),all))
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)

@@ -66,8 +66,9 @@ END $$;
 COMMENT ON FUNCTION hart.generate_tokens(integer[], integer, text) IS
     'token ids that continue those given, each the likeliest; ends with an end-of-text token, after max_tokens, or where the context is full';
 
+-- unsafe as PL/Python is that runs queries: it does so in subtransactions, which a parallel plan does not allow
 CREATE FUNCTION hart.generate(prompt text, max_tokens integer DEFAULT 64, model text DEFAULT NULL) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 10000000 AS $$
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 10000000 AS $$
 DECLARE
     tokens integer[] := hart.tokenize(prompt, model);
 BEGIN

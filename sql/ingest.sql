@@ -24,8 +24,8 @@ DECLARE
 BEGIN
     FOR dead IN SELECT r.model_id FROM hart.model_registry r WHERE r.state = 'ingesting' LOOP
         CONTINUE WHEN NOT pg_try_advisory_lock(hart.ingest_lock_class(), dead);
-        -- the session may just have finished: then its row, once it has committed, is no longer one of these
-        PERFORM FROM hart.model_registry r WHERE r.model_id = dead AND r.state = 'ingesting' FOR UPDATE;
+        -- the session may just be committing its last step: then its row is locked, or no longer one of these
+        PERFORM FROM hart.model_registry r WHERE r.model_id = dead AND r.state = 'ingesting' FOR UPDATE SKIP LOCKED;
         IF FOUND THEN
             BEGIN
                 EXECUTE format('DROP TABLE IF EXISTS hart.tiles_%s', dead);
@@ -67,30 +67,34 @@ BEGIN
         EXIT WHEN pg_try_advisory_lock(hart.ingest_lock_class(), model_id);
     END LOOP;
     tiles := format('hart.tiles_%s', model_id);
-    INSERT INTO hart.model_registry (model_id, name, state, architecture, dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size,
-                                     max_positions, rms_norm_eps, rope_inv_freq, tied_embeddings, eos_token_ids, parameters, source_bytes, path,
-                                     backend_pid, tensors_total, bytes_total)
-    SELECT begin_ingest.model_id, begin_ingest.name, 'ingesting', s.architecture, s.dim, s.hidden_dim, s.n_layers, s.n_heads, s.n_kv_heads, s.head_dim, s.vocab_size,
-           s.max_positions, s.rms_norm_eps, s.rope_inv_freq, s.tied_embeddings, s.eos_token_ids, s.parameters, s.source_bytes, s.path,
-           pg_backend_pid(), jsonb_array_length(spec->'tensors'),
-           (SELECT sum((t->>'bytes')::bigint) FROM jsonb_array_elements(spec->'tensors') AS t)
-    FROM jsonb_to_record(spec) AS s (architecture text, dim integer, hidden_dim integer, n_layers integer, n_heads integer, n_kv_heads integer,
-                                     head_dim integer, vocab_size integer, max_positions integer, rms_norm_eps float8, rope_inv_freq real[],
-                                     tied_embeddings boolean, eos_token_ids integer[], parameters bigint, source_bytes bigint, path text)
-    ON CONFLICT ON CONSTRAINT model_registry_name_key DO NOTHING;
-    IF NOT FOUND THEN
+    BEGIN
+        INSERT INTO hart.model_registry (model_id, name, state, architecture, dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size,
+                                         max_positions, rms_norm_eps, rope_inv_freq, tied_embeddings, eos_token_ids, parameters, source_bytes, path,
+                                         backend_pid, tensors_total, bytes_total)
+        SELECT begin_ingest.model_id, begin_ingest.name, 'ingesting', s.architecture, s.dim, s.hidden_dim, s.n_layers, s.n_heads, s.n_kv_heads, s.head_dim, s.vocab_size,
+               s.max_positions, s.rms_norm_eps, s.rope_inv_freq, s.tied_embeddings, s.eos_token_ids, s.parameters, s.source_bytes, s.path,
+               pg_backend_pid(), jsonb_array_length(spec->'tensors'),
+               (SELECT sum((t->>'bytes')::bigint) FROM jsonb_array_elements(spec->'tensors') AS t)
+        FROM jsonb_to_record(spec) AS s (architecture text, dim integer, hidden_dim integer, n_layers integer, n_heads integer, n_kv_heads integer,
+                                         head_dim integer, vocab_size integer, max_positions integer, rms_norm_eps float8, rope_inv_freq real[],
+                                         tied_embeddings boolean, eos_token_ids integer[], parameters bigint, source_bytes bigint, path text)
+        ON CONFLICT ON CONSTRAINT model_registry_name_key DO NOTHING;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('model "%s" is being ingested by another session', name),
+                HINT = 'Watch hart.ingest_progress, or give the new one another name.';
+        END IF;
+        INSERT INTO hart.tensors (model_id, tensor_id, name, shape, dtype, bytes, n_tiles, file, file_offset)
+        SELECT begin_ingest.model_id, t.tensor_id, t.name, t.shape, t.dtype, t.bytes, t.n_tiles, t.file, t.file_offset
+        FROM jsonb_to_recordset(spec->'tensors') AS t (tensor_id integer, name text, shape integer[], dtype text, bytes bigint, n_tiles integer,
+                                                       file text, file_offset bigint);
+        -- not yet a partition: a model on its way in is not seen through hart.tiles, and the lock on hart.tiles is short
+        EXECUTE format('CREATE TABLE %s (LIKE hart.tiles INCLUDING STORAGE, CHECK (model_id = %s)) USING heap', tiles, model_id);
+        EXECUTE format('COMMENT ON TABLE %s IS %L', tiles, format('weights of model %s', name));
+        EXECUTE format('ALTER TABLE %s OWNER TO %s', tiles, hart.calling_role());
+    EXCEPTION WHEN OTHERS THEN
         PERFORM pg_advisory_unlock(hart.ingest_lock_class(), model_id);
-        RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('model "%s" is being ingested by another session', name),
-            HINT = 'Watch hart.ingest_progress, or give the new one another name.';
-    END IF;
-    INSERT INTO hart.tensors (model_id, tensor_id, name, shape, dtype, bytes, n_tiles, file, file_offset)
-    SELECT begin_ingest.model_id, t.tensor_id, t.name, t.shape, t.dtype, t.bytes, t.n_tiles, t.file, t.file_offset
-    FROM jsonb_to_recordset(spec->'tensors') AS t (tensor_id integer, name text, shape integer[], dtype text, bytes bigint, n_tiles integer,
-                                                   file text, file_offset bigint);
-    -- not yet a partition: a model on its way in is not seen through hart.tiles, and the lock on hart.tiles is short
-    EXECUTE format('CREATE TABLE %s (LIKE hart.tiles INCLUDING STORAGE, CHECK (model_id = %s)) USING heap', tiles, model_id);
-    EXECUTE format('COMMENT ON TABLE %s IS %L', tiles, format('weights of model %s', name));
-    EXECUTE format('ALTER TABLE %s OWNER TO %s', tiles, hart.calling_role());
+        RAISE;
+    END;
 END $$;
 COMMENT ON FUNCTION hart.begin_ingest(text, jsonb) IS 'enter a model that is about to be ingested, with its tensors, and make the table for its tiles';
 

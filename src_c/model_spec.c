@@ -183,6 +183,22 @@ find_tensor(HartContext *ctx, const char *name)
 	return NULL;
 }
 
+/* Ensure a bias has a number for each row of its weight */
+static void
+check_biases(const HartContext *ctx, const HartModuleList *list)
+{
+	for (int i = 0; i < list->n; i++)
+	{
+		const HartModule *module = &list->modules[i];
+
+		if (module->weight && module->bias && module->bias->rows * module->bias->cols != module->weight->rows)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("tensor \"%s\" of model \"%s\" does not fit its weight", module->bias->name, ctx->config.name),
+					 errhint("Drop the model and ingest it again.")));
+	}
+}
+
 static void
 build_modules(HartContext *ctx)
 {
@@ -200,6 +216,9 @@ build_modules(HartContext *ctx)
 	}
 	if (ctx->config.tied_embeddings)
 		add_to_module(&ctx->outer, "lm_head.weight", find_tensor(ctx, "model.embed_tokens.weight"));
+	check_biases(ctx, &ctx->outer);
+	for (int i = 0; i < ctx->config.n_layers; i++)
+		check_biases(ctx, &ctx->layers[i]);
 }
 
 void

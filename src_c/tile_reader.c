@@ -328,7 +328,7 @@ hart_tiles_at_once(const HartTileReader *reader)
 	return Max(1, Min(MAX_STREAM_TILES, NBuffers / (4 * MaxBackends)));
 }
 
-/* Pin the page of one tile and point at its payload; the snapshot keeps the tuple where it was found */
+/* Pin the page of the tile that follows those held and point at its payload; the snapshot keeps the tuple where it was found */
 static void
 pin_tile(HartTileReader *reader, int64 ordinal)
 {
@@ -341,6 +341,8 @@ pin_tile(HartTileReader *reader, int64 ordinal)
 	int32		tile_no;
 	HartTileRange *range;
 
+	reader->buffer[ordinal] = buffer;
+	reader->n_held++;
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	check_snapshot_age(reader, page);
 	item = PageGetItemId(page, ItemPointerGetOffsetNumber(tid));
@@ -356,7 +358,6 @@ pin_tile(HartTileReader *reader, int64 ordinal)
 	if (range == NULL || range->first + tile_no != ordinal)
 		elog(ERROR, "tile " INT64_FORMAT " is no longer where it was", ordinal);
 	reader->payload[ordinal] = payload_of(reader, &tuple, tensor_id, tile_no, expected_bytes(range, tile_no));
-	reader->buffer[ordinal] = buffer;
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 }
 
@@ -382,8 +383,8 @@ hart_tiles_pin(HartTileReader *reader, int64 first, int64 n)
 		/* a call that ended in an error may have left its pins */
 		release_held(reader);
 		reader->first_held = first;
-		for (; reader->n_held < n; reader->n_held++)
-			pin_tile(reader, first + reader->n_held);
+		for (int64 ordinal = first; ordinal < first + n; ordinal++)
+			pin_tile(reader, ordinal);
 	}
 	return &reader->payload[first];
 }

@@ -1,4 +1,4 @@
-"""Train the demo model: Muon for the layers' matrices, AdamW for the rest; warm-up, stable, linear decay to zero."""
+"""Train the demo model: Muon for the layers' matrices, AdamW for the rest; warm-up, stable, linear decay."""
 
 import argparse
 import time
@@ -16,7 +16,8 @@ from muon import Muon
 
 def learning_rate(step, args):
     """Constant until the last part of the run, so that its length can be settled while it runs."""
-    return args.lr * min(1, (step + 1) / args.warmup, (args.steps - step) / args.decay)
+    left = min(1, (args.steps - step) / args.decay)
+    return args.lr * min((step + 1) / args.warmup, args.floor + (1 - args.floor) * left)
 
 
 @torch.compile
@@ -43,6 +44,7 @@ def arguments():
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--warmup", type=int, default=50, help="steps")
     parser.add_argument("--decay", type=int, default=300, help="steps")
+    parser.add_argument("--floor", type=float, default=1 / 11, help="of the learning rate, as a fraction of its peak")
     parser.add_argument("--seed", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save-every", type=int, default=200, help="steps between checkpoints and evaluations")

@@ -13,6 +13,7 @@ import pytest
 from psycopg import Error, sql
 
 import models
+import spoil
 from answers import GOLDENS
 from server import Server, Session, dsn_of
 
@@ -155,4 +156,34 @@ def nothing_left(db):
         for table in ("tensors", "model_files", "tiles"):
             assert session.one(f"SELECT count(*) FROM hart.{table} WHERE model_id NOT IN (SELECT model_id FROM hart.model_registry)") == 0
         assert session.all("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == []
+    return check
+
+
+@pytest.fixture
+def good(folder, conn):
+    """A new copy of a good model, to be spoilt. What a test ingests is gone after it, even when it fails."""
+    models.write_model(folder / "bad", spoil.GOOD, 0)
+    before = {name for name, in conn.all("SELECT name FROM hart.models")}
+    yield folder / "bad"
+    conn.rollback()
+    for name, in conn.all("SELECT name FROM hart.models"):
+        if name not in before:
+            conn.execute("CALL hart.drop_model(%s)", [name])
+
+
+@pytest.fixture
+def sharded(folder):
+    models.write_model(folder / "sharded", spoil.SHARDED, 0)
+    return folder / "sharded"
+
+
+@pytest.fixture
+def not_ingested(conn, refused, nothing_left):
+    """not_ingested(sqlstates, path): CALL fails as it should and leaves nothing."""
+    def check(sqlstates, path, name="bad"):
+        conn.execute("SET statement_timeout = '20s'")
+        error = refused(conn, sqlstates, "CALL hart.ingest_model(%s, %s)", str(path), name)
+        nothing_left(conn)
+        assert conn.all("SELECT 1 FROM hart.models WHERE name = %s", name) == []
+        return error
     return check

@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(47);
+SELECT plan(48);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION pg_buffercache;
@@ -22,6 +22,8 @@ CREATE TEMP TABLE expected AS SELECT hart.logits('{5,6,7}', 'one') AS one, hart.
 
 -- Open, use, close
 SELECT is(pg_temp.held(:'tiles_of_one'), '0 pins, 0 memory contexts', 'hart.logits leaves nothing');
+SELECT cardinality(hart.generate_tokens('{5,6,7}', 5, 'one')) AS n, hart.generate('x', 3, 'one') AS text, (hart.decompose_tensor('one', 'lm_head.weight', 1)).relative_error \gset
+SELECT is(pg_temp.held(:'tiles_of_one'), '0 pins, 0 memory contexts', 'nor do hart.generate_tokens, hart.generate and hart.decompose_tensor');
 INSERT INTO opened SELECT 'a', hart.open_context('one');
 SELECT is(pg_temp.held(:'tiles_of_one'), by_one, 'a context pins every page of the model') FROM held;
 SELECT is(hart.n_layers(pg_temp.ctx('a')), 2, 'number of layers');

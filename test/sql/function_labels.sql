@@ -1,6 +1,6 @@
 -- What functions promise the planner, and whose rights they run with.
 BEGIN;
-SELECT plan(15);
+SELECT plan(16);
 
 CREATE TEMP VIEW function AS
 SELECT p.oid::regprocedure::text AS name, proname, lanname, provolatile, proparallel, proisstrict, prosecdef, proconfig, proargtypes::oid[], prorettype, prokind, procost, prosrc
@@ -16,6 +16,8 @@ SELECT is_empty('SELECT name FROM function WHERE (''hart.context''::regtype = AN
 SELECT is_empty('SELECT name FROM function WHERE (''hart.context''::regtype = ANY (proargtypes) OR prorettype = ''hart.context''::regtype) AND proname NOT IN (''context_in'', ''context_out'') AND proparallel = ''s''',
                 'and stays out of parallel workers');
 SELECT is_empty('SELECT name FROM function WHERE prosrc ~ ''open_context'' AND proparallel = ''s''', 'what opens a context does so too');
+
+SELECT is_empty('SELECT name FROM function WHERE prosrc ~ ''hart\.(de)?tokenize'' AND proparallel <> ''u''', 'what runs the tokenizer is unsafe: PL/Python queries in subtransactions');
 
 -- Asking a model changes nothing: it is allowed wherever a SELECT is
 SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE proname IN ('logits', 'generate', 'generate_tokens', 'tokenize', 'detokenize', 'tensor_matrix', 'decompose_tensor', 'resolve_model') AND provolatile = 's'),

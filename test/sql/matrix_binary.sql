@@ -73,7 +73,7 @@ SELECT int4send(sample % 7 - 1) || int4send(sample % 5 - 1)
                  CASE WHEN sample % 3 = 0 THEN sample % 40 ELSE greatest(4 * (sample % 7 - 1) * (sample % 5 - 1), 0) END) AS value
 FROM generate_series(1, 200) AS sample;
 CREATE TEMP TABLE outcome AS SELECT value AS sent, pg_temp.returned(value) AS received FROM noise;
-SELECT is_empty('SELECT * FROM outcome WHERE received <> sent::text AND received NOT IN (''22P03'', ''08P01'')', 'random bytes are an error or a matrix');
+SELECT is_empty('SELECT * FROM outcome WHERE received <> sent::text AND received NOT IN (''22P03'', ''08P01'') LIMIT 5', 'random bytes are an error or a matrix');
 SELECT cmp_ok(count(*), '>', 50::bigint, 'some random bytes are a matrix') FROM outcome WHERE received = sent::text;
 
 -- Round trips

@@ -85,7 +85,7 @@ FROM (SELECT sample, text, 1 + floor(random() * length(text))::int AS at, substr
 CREATE TEMP TABLE result AS SELECT input, pg_temp.parsed(input) AS parsed, pg_temp.twin(input) AS twin FROM fuzz;
 SELECT cmp_ok(count(*) FILTER (WHERE twin <> 'error'), '>', 500::bigint, 'the random texts hold matrices') FROM result;
 SELECT cmp_ok(count(*) FILTER (WHERE twin = 'error'), '>', 500::bigint, 'the random texts hold errors') FROM result;
-SELECT is_empty('SELECT * FROM result WHERE parsed <> twin', 'random texts read as the twin reads them');
+SELECT is_empty('SELECT * FROM result WHERE parsed <> twin LIMIT 5', 'random texts read as the twin reads them');
 
 SELECT * FROM finish();
 ROLLBACK;
