@@ -40,7 +40,7 @@ all:
 demo:          ; @bash dev/demo.sh
 demo-stop:     ; @bash dev/demo.sh stop
 test:          ; @bash dev/test.sh
-bench:         ; @bash bench/run.sh
+bench:         ; @bash bench/run.sh $(BENCH_ARGS)
 setup:         ; @bash dev/setup.sh
 dist:          ; @bash dev/dist.sh
 help:

@@ -28,6 +28,13 @@
 /* Vectors a step of the longest loops, enough to hide an FMA's latency */
 #define STEPS 8
 
+/*
+ * How far ahead of a dot product weights are called into the cache.  They lie in
+ * pages that the hardware's own prefetcher does not cross; what is beyond the
+ * array is the next page of the buffers as a rule, and a prefetch cannot fault.
+ */
+#define PREFETCH_BYTES 2048
+
 /* Sum of one vector, in the order of v_sum4 */
 INLINE float
 v_sum(vec v)
@@ -105,6 +112,8 @@ dot_any(HartDtype dtype, const void *weights, const float *x, size_t n)
 
 	for (; i + STEPS * LANES <= n; i += STEPS * LANES)
 	{
+		UNROLL for (size_t line = 0; line < STEPS * LANES * size; line += 64)
+			__builtin_prefetch((const void *) ((uintptr_t) (w + i * size) + line + PREFETCH_BYTES), 0, 3);
 		UNROLL for (int s = 0; s < STEPS; s++)
 			sum[s] = v_fma(load_weights(dtype, w + (i + s * LANES) * size),
 						   v_load(x + i + s * LANES), sum[s]);

@@ -111,7 +111,7 @@ class TileSource:
             "   WHERE model_id = $1 ORDER BY tensor_id, first) AS t,"
             " LATERAL (SELECT pg_catalog.string_agg(payload, ''::bytea) AS data, count(*) AS n_tiles"
             f"         FROM (SELECT payload FROM {tiles['name']} WHERE model_id = $1 AND tensor_id = t.tensor_id"
-            "                AND tile_no >= t.first AND tile_no < t.first + $2 ORDER BY tile_no) AS ordered) AS c"
+            "                AND tile_no >= t.first AND tile_no < least(t.first + $2, t.n_tiles) ORDER BY tile_no) AS ordered) AS c"
             " ORDER BY t.tensor_id, t.first"
         )
         self.cursor = plpy.cursor(plan(plpy, GD, sql, ["int", "int"]), [model_id, CHUNK // TILE])

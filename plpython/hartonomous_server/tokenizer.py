@@ -4,7 +4,9 @@ from contextlib import contextmanager
 
 import tokenizers
 
-from .errors import BAD_FILE_FORMAT, EXTERNAL_ROUTINE_EXCEPTION, HartError
+from .errors import BAD_FILE_FORMAT, HartError
+
+DAMAGED = "Check tokenizer.json of the model: its vocabulary lacks what its own rules ask for."
 
 
 @contextmanager
@@ -34,17 +36,14 @@ def largest_id(tokenizer):
 
 def encode(tokenizer, text):
     """Token ids of a text, with the special tokens that the tokenizer adds."""
-    with library_errors(
-        "the model's tokenizer cannot encode this text",
-        EXTERNAL_ROUTINE_EXCEPTION,
-        "Check tokenizer.json of the model: its vocabulary lacks what its own rules ask for.",
-    ):
+    with library_errors("the model's tokenizer cannot encode this text", BAD_FILE_FORMAT, DAMAGED):
         return tokenizer.encode(text, add_special_tokens=True).ids
 
 
 def decode(tokenizer, ids):
     """Text of token ids, without special tokens. PostgreSQL's text cannot hold U+0000: U+FFFD stands for it."""
-    return tokenizer.decode(ids, skip_special_tokens=True).replace("\0", "\ufffd")
+    with library_errors("the model's tokenizer cannot decode these tokens", BAD_FILE_FORMAT, DAMAGED):
+        return tokenizer.decode(ids, skip_special_tokens=True).replace("\0", "\ufffd")
 
 
 def continuation(tokenizer, prompt_ids, new_ids):
