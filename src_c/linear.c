@@ -223,6 +223,11 @@ hart_embed_tokens(PG_FUNCTION_ARGS)
 	HartMatrix *out;
 	ResourceOwner old;
 
+	if (ARR_NDIM(tokens) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("token ids are an array of %d dimensions", ARR_NDIM(tokens)),
+				 errhint("Pass the tokens of one text, in one dimension.")));
 	if (array_contains_nulls(tokens))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
