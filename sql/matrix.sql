@@ -17,7 +17,9 @@ COMMENT ON FUNCTION hart.matrix_send(hart.matrix) IS 'binary form of a matrix: i
 
 CREATE TYPE hart.matrix (
     INPUT = hart.matrix_in, OUTPUT = hart.matrix_out, RECEIVE = hart.matrix_recv, SEND = hart.matrix_send,
-    INTERNALLENGTH = VARIABLE, ALIGNMENT = double, STORAGE = extended
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = double, STORAGE = extended,
+    -- so that a literal without a type, as in hart.dot('[1,2]', '[3,4]'), means a matrix where real[] is possible too
+    CATEGORY = 'A', PREFERRED = true
 );
 COMMENT ON TYPE hart.matrix IS 'float4 numbers in rows × columns, for example [[1,2],[3,4]]; of what a token has, one row a token';
 
@@ -80,6 +82,10 @@ CREATE FUNCTION hart.matmul(hart.matrix, hart.matrix) RETURNS hart.matrix
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_matrix_multiply';
 CREATE FUNCTION hart.transpose(hart.matrix) RETURNS hart.matrix
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_matrix_transpose';
+CREATE FUNCTION hart.matmul(real[], real[]) RETURNS real[]
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN hart.matmul($1::hart.matrix, $2::hart.matrix)::real[];
+COMMENT ON FUNCTION hart.matmul(real[], real[]) IS 'matrix product of real[][] (m, k) by (k, n) → (m, n), in float4; an array of one dimension is one row';
 COMMENT ON FUNCTION hart.dot(hart.matrix, hart.matrix) IS 'sum of the products of the numbers of two matrices of one shape';
 COMMENT ON FUNCTION hart.norm(hart.matrix) IS 'Frobenius norm';
 COMMENT ON FUNCTION hart.cosine(hart.matrix, hart.matrix) IS 'cosine of two matrices of one shape taken as vectors; NaN when one of them is zero';
