@@ -175,7 +175,9 @@ def stored():
         }
     )
     plpy.data = [(1, first[:TILE]), (1, first[TILE:]), (3, last)]
-    plpy.cursor = lambda plan, args: iter([{"tensor_id": tensor, "data": data} for tensor, data in plpy.data])
+    plpy.cursor = lambda plan, args: iter(
+        [{"tensor_id": tensor, "data": data, "whole": data is not None} for tensor, data in plpy.data]
+    )
     plpy.whole = whole
     return plpy
 
@@ -200,6 +202,7 @@ def test_edited_weights_are_told(stored, tmp_path):
         lambda data: data.pop(),
         lambda data: data.insert(1, data[0]),
         lambda data: data.reverse(),
+        lambda data: data.__setitem__(1, (data[1][0], None)),
     ],
 )
 def test_missing_tiles(stored, tmp_path, spoil):
