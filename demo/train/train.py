@@ -1,4 +1,4 @@
-"""Train the demo model: Muon for the layers' matrices, AdamW for the rest; three cycles of learning rate.
+"""Train the demo model: Muon for the layers' matrices, AdamW for the rest; four cycles of learning rate.
 
 export.py writes the last checkpoint as a model and measures it on the held-out pages.
 """
@@ -17,8 +17,8 @@ from model import Config, Qwen2
 from muon import Muon
 
 
-# (step, fraction of the peak learning rate), straight lines between: warm-up, stable, decay, then two more cycles, each from a lower peak.
-SCHEDULE = [(-1, 0.0), (49, 1.0), (600, 1.0), (820, 0.0), (840, 0.6), (1120, 0.0), (1140, 0.6), (1740, 0.0)]
+# (step, fraction of the peak learning rate), straight lines between: warm-up, stable, decay, then three more cycles, each from a lower peak.
+SCHEDULE = [(-1, 0.0), (49, 1.0), (600, 1.0), (820, 0.0), (840, 0.6), (1120, 0.0), (1140, 0.6), (1740, 0.0), (1750, 0.4), (2040, 0.0)]
 STEPS = SCHEDULE[-1][0]
 
 
