@@ -59,7 +59,11 @@ def progress_bar():
 
         yield update
         total = bar.tasks[task].total
-        bar.update(task, description="ready", total=total or 1, completed=total or 1, tensor="")
+        if total is None:  # over before the first look, so there is nothing that a bar could show
+            bar.remove_task(task)
+            errors.print("ready")
+        else:
+            bar.update(task, description="ready", completed=total, tensor="")
 
 
 def short(count, unit):
