@@ -9,6 +9,7 @@ SQL_PARTS = \
 	sql/settings.sql \
 	sql/matrix.sql \
 	sql/hilbert.sql \
+	sql/atom_ids.sql \
 	sql/models.sql \
 	sql/ingest.sql \
 	sql/python.sql \
