@@ -16,6 +16,8 @@ SQL_PARTS = \
 	sql/transformer.sql \
 	sql/generation_options.sql \
 	sql/sampling.sql \
+	sql/logits.sql \
+	sql/generation.sql \
 	sql/generate.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
