@@ -15,6 +15,10 @@ SQL_PARTS = \
 	sql/python.sql \
 	sql/context.sql \
 	sql/transformer.sql \
+	sql/generation_options.sql \
+	sql/sampling.sql \
+	sql/logits.sql \
+	sql/generation.sql \
 	sql/generate.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
