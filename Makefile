@@ -14,6 +14,7 @@ SQL_PARTS = \
 	sql/ingest.sql \
 	sql/python.sql \
 	sql/context.sql \
+	sql/prefix.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \
 	sql/sampling.sql \
