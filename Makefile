@@ -18,7 +18,8 @@ SQL_PARTS = \
 	sql/sampling.sql \
 	sql/logits.sql \
 	sql/generation.sql \
-	sql/generate.sql
+	sql/generate.sql \
+	sql/generate_many.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built  = $(INSTALL_SQL)
