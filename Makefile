@@ -19,7 +19,9 @@ SQL_PARTS = \
 	sql/sampling.sql \
 	sql/logits.sql \
 	sql/generation.sql \
-	sql/generate.sql
+	sql/generate.sql \
+	sql/generate_many.sql \
+	sql/generate_stream.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built  = $(INSTALL_SQL)
