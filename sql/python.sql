@@ -20,14 +20,14 @@ COMMENT ON FUNCTION hart.load_python() IS
 
 -- Tokens ------------------------------------------------------------------------------------------
 
-CREATE FUNCTION hart.tokenize(text text, model text DEFAULT NULL) RETURNS int[]
+CREATE FUNCTION hart.tokenize(text text, model text DEFAULT NULL, add_special_tokens bool DEFAULT true) RETURNS int[]
 LANGUAGE plpython3u STABLE AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
-return tokens.encode(plpy, GD, text, model)
+return tokens.encode(plpy, GD, text, model, add_special_tokens)
 $$;
-COMMENT ON FUNCTION hart.tokenize(text, text) IS
-'token ids of a text, special tokens recognised and added as the model''s tokenizer does';
+COMMENT ON FUNCTION hart.tokenize(text, text, bool) IS
+'token ids of a text, special tokens recognised, and added as the model''s tokenizer does unless told not to';
 
 CREATE FUNCTION hart.detokenize(tokens int[], model text DEFAULT NULL) RETURNS text
 LANGUAGE plpython3u STABLE AS $$
@@ -46,6 +46,46 @@ return tokens.continuation(plpy, GD, prompt, continuation, model)
 $$;
 COMMENT ON FUNCTION hart.detokenize_continuation(int[], int[], text) IS
 'text that the second array of token ids adds to the text of the first';
+
+CREATE FUNCTION hart.token_texts(tokens int[], model text DEFAULT NULL) RETURNS text[]
+LANGUAGE plpython3u STABLE AS $$
+if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
+from hartonomous_server import tokens as package
+return package.pieces(plpy, GD, tokens, model)
+$$;
+COMMENT ON FUNCTION hart.token_texts(int[], text) IS
+'text of each token, as it follows the one before; special tokens by their names, U+FFFD for a part of a character';
+
+-- Chats -------------------------------------------------------------------------------------------
+
+CREATE FUNCTION hart.apply_chat_template(messages jsonb, tools jsonb DEFAULT NULL, add_generation_prompt bool DEFAULT true,
+                                         model text DEFAULT NULL) RETURNS text
+LANGUAGE plpython3u STABLE AS $$
+if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
+from hartonomous_server import chat_template
+return chat_template.apply(plpy, GD, messages, tools, add_generation_prompt, model)
+$$;
+COMMENT ON FUNCTION hart.apply_chat_template(jsonb, jsonb, bool, text) IS
+'messages of a chat as the text that the model was trained on, by its own chat template; keys of tools in their usual order';
+
+CREATE FUNCTION hart.apply_chat_template(messages text, tools text DEFAULT NULL, add_generation_prompt bool DEFAULT true,
+                                         model text DEFAULT NULL) RETURNS text
+LANGUAGE plpython3u STABLE AS $$
+if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
+from hartonomous_server import chat_template
+return chat_template.apply(plpy, GD, messages, tools, add_generation_prompt, model, ordered=True)
+$$;
+COMMENT ON FUNCTION hart.apply_chat_template(text, text, bool, text) IS
+'the same for messages and tools as JSON texts, whose keys keep the order they are in';
+
+CREATE FUNCTION hart.chat_end_tokens(model text DEFAULT NULL) RETURNS int[]
+LANGUAGE plpython3u STABLE AS $$
+if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
+from hartonomous_server import chat_template
+return chat_template.end_tokens(plpy, GD, model)
+$$;
+COMMENT ON FUNCTION hart.chat_end_tokens(text) IS
+'the tokenizer''s end token, which ends a message of a chat beside the model''s own end-of-text tokens';
 
 -- Models in and out -------------------------------------------------------------------------------
 

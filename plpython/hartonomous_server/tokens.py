@@ -17,11 +17,11 @@ CACHED = 4
 
 
 @reported
-def encode(plpy, GD, text, model):
+def encode(plpy, GD, text, model, add_special_tokens=True):
     """hart.tokenize"""
-    if text is None:
+    if text is None or add_special_tokens is None:
         return None
-    return library.encode(session_tokenizer(plpy, GD, model)[0], text)
+    return library.encode(session_tokenizer(plpy, GD, model)[0], text, add_special_tokens)
 
 
 @reported
@@ -43,6 +43,16 @@ def continuation(plpy, GD, prompt_ids, new_ids, model):
     check_ids(prompt_ids, vocab_size)
     check_ids(new_ids, vocab_size)
     return library.continuation(tokenizer, prompt_ids, new_ids)
+
+
+@reported
+def pieces(plpy, GD, ids, model):
+    """hart.token_texts"""
+    if ids is None:
+        return None
+    tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
+    check_ids(ids, vocab_size)
+    return library.pieces(tokenizer, ids)
 
 
 def session_tokenizer(plpy, GD, model):
