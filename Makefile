@@ -14,7 +14,13 @@ SQL_PARTS = \
 	sql/python.sql \
 	sql/context.sql \
 	sql/transformer.sql \
-	sql/generate.sql
+	sql/generation_options.sql \
+	sql/sampling.sql \
+	sql/logits.sql \
+	sql/generation.sql \
+	sql/generate.sql \
+	sql/chat.sql \
+	sql/scores.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built  = $(INSTALL_SQL)

@@ -47,45 +47,26 @@ $$;
 COMMENT ON FUNCTION hart.detokenize_continuation(int[], int[], text) IS
 'text that the second array of token ids adds to the text of the first';
 
-CREATE FUNCTION hart.token_texts(tokens int[], model text DEFAULT NULL) RETURNS text[]
+CREATE TYPE hart.text_piece AS (piece text, stopped boolean, held text, tokenizer text, "window" integer[], shown text, pending integer);
+COMMENT ON TYPE hart.text_piece IS 'a piece of a text that grows by tokens, and what is needed for the next piece';
+
+CREATE FUNCTION hart.begin_pieces(prompt int[], model text DEFAULT NULL) RETURNS hart.text_piece
 LANGUAGE plpython3u STABLE AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
-from hartonomous_server import tokens as package
-return package.pieces(plpy, GD, tokens, model)
+from hartonomous_server import tokens
+return tokens.begin_pieces(plpy, GD, prompt, model)
 $$;
-COMMENT ON FUNCTION hart.token_texts(int[], text) IS
-'text of each token, as it follows the one before; special tokens by their names, U+FFFD for a part of a character';
+COMMENT ON FUNCTION hart.begin_pieces(int[], text) IS
+'the empty piece of text after a prompt';
 
--- Chats -------------------------------------------------------------------------------------------
-
-CREATE FUNCTION hart.apply_chat_template(messages jsonb, tools jsonb DEFAULT NULL, add_generation_prompt bool DEFAULT true,
-                                         model text DEFAULT NULL) RETURNS text
+CREATE FUNCTION hart.next_piece(text hart.text_piece, token int, stop text[], ends boolean) RETURNS hart.text_piece
 LANGUAGE plpython3u STABLE AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
-from hartonomous_server import chat_template
-return chat_template.apply(plpy, GD, messages, tools, add_generation_prompt, model)
+from hartonomous_server import tokens
+return tokens.next_piece(plpy, GD, text, token, stop, ends)
 $$;
-COMMENT ON FUNCTION hart.apply_chat_template(jsonb, jsonb, bool, text) IS
-'messages of a chat as the text that the model was trained on, by its own chat template; keys of tools in their usual order';
-
-CREATE FUNCTION hart.apply_chat_template(messages text, tools text DEFAULT NULL, add_generation_prompt bool DEFAULT true,
-                                         model text DEFAULT NULL) RETURNS text
-LANGUAGE plpython3u STABLE AS $$
-if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
-from hartonomous_server import chat_template
-return chat_template.apply(plpy, GD, messages, tools, add_generation_prompt, model, ordered=True)
-$$;
-COMMENT ON FUNCTION hart.apply_chat_template(text, text, bool, text) IS
-'the same for messages and tools as JSON texts, whose keys keep the order they are in';
-
-CREATE FUNCTION hart.chat_end_tokens(model text DEFAULT NULL) RETURNS int[]
-LANGUAGE plpython3u STABLE AS $$
-if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
-from hartonomous_server import chat_template
-return chat_template.end_tokens(plpy, GD, model)
-$$;
-COMMENT ON FUNCTION hart.chat_end_tokens(text) IS
-'the tokenizer''s end token, which ends a message of a chat beside the model''s own end-of-text tokens';
+COMMENT ON FUNCTION hart.next_piece(hart.text_piece, int, text[], boolean) IS
+'the piece of text that a token adds, in whole characters and without what may begin a stop string; all that is left when it ends there';
 
 -- Models in and out -------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ def continuation(tokenizer, prompt_ids, new_ids):
     return whole[len(prompt) :] if whole.startswith(prompt) else decode(tokenizer, new_ids)
 
 
-def pieces(tokenizer, ids):
+def token_texts(tokenizer, ids):
     """What each id adds to the text of the one before it; special tokens by their names."""
     special = {id: token.content for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     return [
