@@ -105,18 +105,23 @@ def chat_tools(text, ordered):
 
 
 def in_order(value):
-    """Keys that definitions of functions have, first and in their usual order; names of parameters stay as they are."""
+    """Keys that definitions of functions have, first and in their usual order; parameters in that of `required`, then the others."""
     if isinstance(value, list):
         return [in_order(item) for item in value]
     if not isinstance(value, dict):
         return value
-    keys = [key for key in TOOL_KEYS if key in value] + [key for key in value if key not in TOOL_KEYS]
-    return {
-        key: {name: in_order(schema) for name, schema in value[key].items()}
-        if key == "properties" and isinstance(value[key], dict)
-        else in_order(value[key])
-        for key in keys
-    }
+    ordered = {key: in_order(value[key]) for key in first(TOOL_KEYS, value)}
+    if isinstance(value.get("properties"), dict):
+        parameters, required = value["properties"], value.get("required")
+        names = first(required if isinstance(required, list) else (), parameters)
+        ordered["properties"] = {name: in_order(parameters[name]) for name in names}
+    return ordered
+
+
+def first(wanted, keys):
+    """The keys, those that are wanted first."""
+    found = [key for key in wanted if isinstance(key, str) and key in keys]
+    return found + [key for key in keys if key not in found]
 
 
 def kind(value):

@@ -63,7 +63,15 @@ def begin_pieces(plpy, GD, prompt_ids, model):
     check_ids(prompt_ids, vocab_size)
     window, shown = pieces.context(tokenizer, prompt_ids)
     key = next(reversed(GD["hartonomous_tokenizers"]))
-    return {"tokenizer": f"{key[0]} {key[1].hex()}", "piece": "", "stopped": False, "window": window, "shown": shown, "pending": 0, "held": ""}
+    return {
+        "tokenizer": f"{key[0]} {key[1].hex()}",
+        "piece": "",
+        "stopped": False,
+        "window": window,
+        "shown": shown,
+        "pending": 0,
+        "held": "",
+    }
 
 
 @reported

@@ -117,7 +117,7 @@ def tokenizer_config(template):
 
 def write_chat_model(folder, template, **options):
     """A tiny model with one of the templates: a text token for each character."""
-    m = models.Model(f"chat_{template}", vocab=137, **options)
+    m = models.Model(f"chat_{template}", vocab=137, max_positions=2048, **options)
     models.write_model(folder, m, "chat")
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(template)))
     return m
