@@ -20,7 +20,8 @@ SQL_PARTS = \
 	sql/generation.sql \
 	sql/generate.sql \
 	sql/chat.sql \
-	sql/scores.sql
+	sql/scores.sql \
+	sql/beam_search.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built  = $(INSTALL_SQL)
