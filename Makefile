@@ -21,7 +21,10 @@ SQL_PARTS = \
 	sql/generation.sql \
 	sql/generate.sql \
 	sql/generate_many.sql \
-	sql/generate_stream.sql
+	sql/generate_stream.sql \
+	sql/chat.sql \
+	sql/scores.sql \
+	sql/beam_search.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built  = $(INSTALL_SQL)
