@@ -12,6 +12,7 @@ SQL_PARTS = \
 	sql/models.sql \
 	sql/ingest.sql \
 	sql/python.sql \
+	sql/constraints.sql \
 	sql/context.sql \
 	sql/transformer.sql \
 	sql/generate.sql
