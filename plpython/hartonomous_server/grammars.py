@@ -136,7 +136,7 @@ def grammar_error(matcher, name, sqlstate):
     if message.startswith(("NoExtension", "Unsatisfiable")) or "nsatisfiable schema" in message:
         detail = None if message.startswith("NoExtension") else message
         return no_text(name, detail)
-    if re.search(r"limit|too (big|large|many|deep|complex)|exhausted|max is|panic", message):
+    if re.search(r"(?i)limit|too (big|large|many|deep|complex)|exhausted|max is|panic", message):
         return HartError(
             f"{name} is too complex", PROGRAM_LIMIT_EXCEEDED, detail=message, hint=f"Simplify the {name}."
         )

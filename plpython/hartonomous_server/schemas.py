@@ -25,6 +25,7 @@ ANNOTATIONS = {
 OF_THE_ROOT = {"$schema", "$id", "id"}  # deeper they would change what references mean
 # The grammar library follows references by recursion, compares patterns pairwise and makes states of remainders.
 MOST_DEPTH, MOST_PATTERNS, LONGEST_PATTERNS, MOST_REMAINDERS = 400, 50, 16384, 20000
+MOST_OPTIONAL, MOST_ALTERNATIVES = 500, 1000  # in one place
 
 
 class Schema:
@@ -106,6 +107,13 @@ class Schema:
                 detail=f"It is at {quoted(path)}.",
                 hint='References to "#", "#/$defs/name" and "#/definitions/name" are followed.',
             )
+        for keyword in ("anyOf", "oneOf", "allOf"):
+            if isinstance(schema.get(keyword), list):
+                self._limit(len(schema[keyword]), MOST_ALTERNATIVES, f"schemas in {keyword}")
+        properties, required = schema.get("properties"), schema.get("required")
+        if isinstance(properties, dict):
+            names = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+            self._limit(len(properties.keys() - names), MOST_OPTIONAL, "properties that are not required")
         patterns = schema.get("patternProperties")
         texts = [schema.get("pattern"), *(patterns if isinstance(patterns, dict) else ())]
         self.patterns += len(texts) - 1
