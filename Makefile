@@ -9,12 +9,17 @@ SQL_PARTS = \
 	sql/settings.sql \
 	sql/matrix.sql \
 	sql/hilbert.sql \
+	sql/atom_ids.sql \
 	sql/models.sql \
 	sql/ingest.sql \
 	sql/python.sql \
 	sql/constraints.sql \
 	sql/context.sql \
 	sql/transformer.sql \
+	sql/generation_options.sql \
+	sql/sampling.sql \
+	sql/logits.sql \
+	sql/generation.sql \
 	sql/generate.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
