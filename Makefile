@@ -13,6 +13,7 @@ SQL_PARTS = \
 	sql/models.sql \
 	sql/ingest.sql \
 	sql/python.sql \
+	sql/constraints.sql \
 	sql/context.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \
