@@ -11,6 +11,8 @@ SQL_PARTS = \
 	sql/hilbert.sql \
 	sql/atom_ids.sql \
 	sql/models.sql \
+	sql/atoms.sql \
+	sql/decompose.sql \
 	sql/ingest.sql \
 	sql/python.sql \
 	sql/context.sql \
