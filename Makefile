@@ -14,6 +14,7 @@ SQL_PARTS = \
 	sql/atoms.sql \
 	sql/decompose.sql \
 	sql/ingest.sql \
+	sql/vocabulary.sql \
 	sql/python.sql \
 	sql/context.sql \
 	sql/transformer.sql \
