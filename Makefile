@@ -11,7 +11,10 @@ SQL_PARTS = \
 	sql/hilbert.sql \
 	sql/atom_ids.sql \
 	sql/models.sql \
+	sql/atoms.sql \
+	sql/decompose.sql \
 	sql/ingest.sql \
+	sql/vocabulary.sql \
 	sql/python.sql \
 	sql/constraints.sql \
 	sql/context.sql \
