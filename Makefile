@@ -15,6 +15,7 @@ SQL_PARTS = \
 	sql/decompose.sql \
 	sql/ingest.sql \
 	sql/vocabulary.sql \
+	sql/weights.sql \
 	sql/python.sql \
 	sql/constraints.sql \
 	sql/context.sql \
