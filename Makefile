@@ -10,8 +10,10 @@ SQL_PARTS = \
 	sql/matrix.sql \
 	sql/hilbert.sql \
 	sql/models.sql \
+	sql/charts.sql \
 	sql/ingest.sql \
 	sql/python.sql \
+	sql/positions.sql \
 	sql/context.sql \
 	sql/transformer.sql \
 	sql/generate.sql
