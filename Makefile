@@ -9,6 +9,7 @@ SQL_PARTS = \
 	sql/settings.sql \
 	sql/matrix.sql \
 	sql/hilbert.sql \
+	sql/atom_ids.sql \
 	sql/models.sql \
 	sql/charts.sql \
 	sql/ingest.sql \
@@ -16,6 +17,10 @@ SQL_PARTS = \
 	sql/positions.sql \
 	sql/context.sql \
 	sql/transformer.sql \
+	sql/generation_options.sql \
+	sql/sampling.sql \
+	sql/logits.sql \
+	sql/generation.sql \
 	sql/generate.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql

@@ -47,6 +47,27 @@ $$;
 COMMENT ON FUNCTION hart.detokenize_continuation(int[], int[], text) IS
 'text that the second array of token ids adds to the text of the first';
 
+CREATE TYPE hart.text_piece AS (piece text, stopped boolean, held text, tokenizer text, "window" integer[], shown text, pending integer);
+COMMENT ON TYPE hart.text_piece IS 'a piece of a text that grows by tokens, and what is needed for the next piece';
+
+CREATE FUNCTION hart.begin_pieces(prompt int[], model text DEFAULT NULL) RETURNS hart.text_piece
+LANGUAGE plpython3u STABLE AS $$
+if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
+from hartonomous_server import tokens
+return tokens.begin_pieces(plpy, GD, prompt, model)
+$$;
+COMMENT ON FUNCTION hart.begin_pieces(int[], text) IS
+'the empty piece of text after a prompt';
+
+CREATE FUNCTION hart.next_piece(text hart.text_piece, token int, stop text[], ends boolean) RETURNS hart.text_piece
+LANGUAGE plpython3u STABLE AS $$
+if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
+from hartonomous_server import tokens
+return tokens.next_piece(plpy, GD, text, token, stop, ends)
+$$;
+COMMENT ON FUNCTION hart.next_piece(hart.text_piece, int, text[], boolean) IS
+'the piece of text that a token adds, in whole characters and without what may begin a stop string; all that is left when it ends there';
+
 -- Models in and out -------------------------------------------------------------------------------
 
 CREATE PROCEDURE hart.ingest_model(path text, name text DEFAULT NULL)

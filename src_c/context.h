@@ -113,6 +113,11 @@ extern const float *hart_context_values(HartContext *ctx, HartTensor *tensor);
 /* the resource owner of the context in force, to be put back by the result */
 extern ResourceOwner hart_context_enter(HartContext *ctx);
 
+/* layers.c: ensure that n positions are within the context length */
+extern void hart_check_positions(const HartContext *ctx, const int32 *positions, int n);
+/* layers.c: the n positions from pos on; error when they are not within the context length */
+extern const int32 *hart_positions_from(const HartContext *ctx, int32 pos, int n);
+
 /* model_spec.c: configuration, tensors and modules of the model a user names, NULL the default; in the current memory context */
 extern void hart_load_model_spec(HartContext *ctx, text *model);
 
