@@ -187,12 +187,13 @@ COMMENT ON FUNCTION hart.position_operators() IS 'name of PostGIS'' operator cla
 CREATE FUNCTION hart.drop_positions(model_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    leaf regclass;
+    relation regclass;
 BEGIN
-    EXECUTE format('DROP TABLE IF EXISTS hart.token_positions_%s', model_id);
-    -- of a chart that was not finished
-    FOR leaf IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'hart'::regnamespace AND c.relname ~ format('^token_positions_%s_[0-9]+$', model_id) LOOP
-        EXECUTE format('DROP TABLE %s', leaf);
+    -- the partitioned table, then what a chart left that was not finished
+    FOR relation IN SELECT c.oid FROM pg_class c
+                    WHERE c.relnamespace = 'hart'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname ~ format('^token_positions_%s(_[0-9]+)?$', model_id)
+                      AND (NOT c.relispartition OR c.relkind = 'p') LOOP
+        EXECUTE format('DROP TABLE %s', relation);
     END LOOP;
 END $$;
 COMMENT ON FUNCTION hart.drop_positions(integer) IS 'drop the positions of a model with the rights of the caller';

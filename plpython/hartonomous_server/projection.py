@@ -77,5 +77,5 @@ def coordinates(rows, mean, basis):
 
 def scale_for(points):
     """The one factor that puts all points into the cube with room to move."""
-    largest = numpy.abs(points).max(initial=0)
+    largest = float(numpy.abs(points).max(initial=0))
     return EXTENT / largest if largest > 0 else 1.0
