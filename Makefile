@@ -15,6 +15,8 @@ SQL_PARTS = \
 	sql/ingest.sql \
 	sql/python.sql \
 	sql/positions.sql \
+	sql/geometry_learning.sql \
+	sql/nearest.sql \
 	sql/context.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \

@@ -2,7 +2,7 @@
 the server's; it imports nothing of this package.
 
 Its argument is the number of an open file with one line of JSON (points, neighbors, axes, seed, min_dist, epochs) and then, little-endian, the
-neighbours of each point (points × neighbors int32, itself first), their cosine distances (float32), and where to begin (points × axes float32).
+neighbours of each point (points × neighbors int32, itself first; -1 for none) and their cosine distances (float32).
 It writes the layout (float32) to standard output and its progress to standard error, and ends when its standard input does: then the server's process
 is gone.
 """
@@ -20,20 +20,16 @@ def end_with_parent():
 
 
 def read_task(file):
-    """The settings, and the three arrays."""
+    """The settings, and the two arrays."""
     import numpy
 
     task = json.loads(file.readline())
-    graph = task["points"], task["neighbors"]
-    begin = task["points"], task["axes"]
-    arrays = [
-        numpy.frombuffer(file.read(4 * shape[0] * shape[1]), dtype).reshape(shape)
-        for dtype, shape in (("<i4", graph), ("<f4", graph), ("<f4", begin))
-    ]
+    shape = task["points"], task["neighbors"]
+    arrays = [numpy.frombuffer(file.read(4 * shape[0] * shape[1]), dtype).reshape(shape) for dtype in ("<i4", "<f4")]
     return task, arrays
 
 
-def lay_out(task, neighbors, distances, begin):
+def lay_out(task, neighbors, distances):
     """McInnes, Healy and Melville, "UMAP" (2018), on a graph of nearest neighbours that is there already."""
     import numpy
     from umap.umap_ import find_ab_params, fuzzy_simplicial_set, simplicial_set_embedding
@@ -41,6 +37,8 @@ def lay_out(task, neighbors, distances, begin):
     def random_state():
         return numpy.random.RandomState(task["seed"])
 
+    # Begun at random, since a spectral layout of a large graph may fail, and charts that begin differently miss different neighbours.
+    begin = random_state().normal(size=(task["points"], task["axes"])).astype(numpy.float32)
     graph = fuzzy_simplicial_set(
         begin, task["neighbors"], random_state(), "cosine", knn_indices=neighbors, knn_dists=distances
     )[0]
