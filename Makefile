@@ -13,11 +13,15 @@ SQL_PARTS = \
 	sql/models.sql \
 	sql/atoms.sql \
 	sql/decompose.sql \
+	sql/charts.sql \
 	sql/ingest.sql \
 	sql/vocabulary.sql \
 	sql/weights.sql \
 	sql/python.sql \
 	sql/constraints.sql \
+	sql/positions.sql \
+	sql/geometry_learning.sql \
+	sql/nearest.sql \
 	sql/context.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \
