@@ -257,7 +257,7 @@ no_token(const Choice *c)
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_EXCEPTION),
 			 errmsg("no token may come next: all of the %d are forbidden or have no number as logit", c->n),
-			 errhint("Check logit_bias and min_tokens, and the weights of the model for NaN and infinity.")));
+			 errhint("Check what logit_bias, min_tokens and the constraint forbid, and the weights of the model for NaN and infinity.")));
 }
 
 /* The largest score, the first of equal ones; -1 when none is above -inf */
