@@ -20,6 +20,7 @@ SQL_PARTS = \
 	sql/sampling.sql \
 	sql/logits.sql \
 	sql/generation.sql \
+	sql/choices.sql \
 	sql/generate.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
