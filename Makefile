@@ -28,6 +28,7 @@ SQL_PARTS = \
 	sql/sampling.sql \
 	sql/logits.sql \
 	sql/generation.sql \
+	sql/choices.sql \
 	sql/generate.sql \
 	sql/generate_many.sql \
 	sql/generate_stream.sql \
