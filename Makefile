@@ -23,6 +23,7 @@ SQL_PARTS = \
 	sql/geometry_learning.sql \
 	sql/nearest.sql \
 	sql/context.sql \
+	sql/prefix.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \
 	sql/sampling.sql \
