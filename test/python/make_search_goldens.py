@@ -88,7 +88,7 @@ def search(net, ids, search, eos, noise=None):
 
 def search_case(net, m, options, start):
     """The first prompt, from a length on, whose search is unambiguous and has texts that end early."""
-    for length in range(start, start + 200):
+    for length in range(start, start + 400):
         ids = models.prompt_ids(m, length)
         free = search(net, ids, (*options[:2], 1.0, *options[3:]), [])
         seen = [t for t in dict.fromkeys(t for text, _ in free for t in text[min(2, options[1] - 1):SAMPLE]) if t > 2]
@@ -97,6 +97,9 @@ def search_case(net, m, options, start):
             continue
         found = search(net, ids, options, eos)
         if options[5] and options[1] > 1 and not any(len(text) < options[1] for text, _ in found):
+            continue
+        # of the two that differ in this alone, "never" must say something that the default does not
+        if options[4] == "never" and options[2] == 1 and search(net, ids, (*options[:4], False, 0), eos) == found:
             continue
         if all([text for text, _ in search(net, ids, options, eos, noise)] == [text for text, _ in found] for noise in range(3)):
             return {"length": length, "options": options[:5], "eos": eos, "found": found}
