@@ -9,9 +9,19 @@ SQL_PARTS = \
 	sql/settings.sql \
 	sql/matrix.sql \
 	sql/hilbert.sql \
+	sql/atom_ids.sql \
 	sql/models.sql \
+	sql/atoms.sql \
+	sql/decompose.sql \
+	sql/charts.sql \
 	sql/ingest.sql \
+	sql/vocabulary.sql \
+	sql/weights.sql \
 	sql/python.sql \
+	sql/constraints.sql \
+	sql/positions.sql \
+	sql/geometry_learning.sql \
+	sql/nearest.sql \
 	sql/context.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \
@@ -19,6 +29,8 @@ SQL_PARTS = \
 	sql/logits.sql \
 	sql/generation.sql \
 	sql/generate.sql \
+	sql/generate_many.sql \
+	sql/generate_stream.sql \
 	sql/chat.sql \
 	sql/scores.sql \
 	sql/beam_search.sql

@@ -1,5 +1,5 @@
 -- Hilbert curve through [-1,1]^4 (Skilling, "Programming the Hilbert curve", 2004).
--- Bodies in SQL-standard form bind to PostGIS at CREATE EXTENSION time, whatever its schema.
+-- The type geometry is bound at CREATE EXTENSION time, whatever the schema of PostGIS.
 
 CREATE FUNCTION hart.hilbert_encode_4d(x float8, y float8, z float8, w float8, bits integer DEFAULT 12) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_hilbert_encode_4d';
@@ -7,8 +7,7 @@ COMMENT ON FUNCTION hart.hilbert_encode_4d(float8, float8, float8, float8, integ
     'Hilbert index, of 4 · bits bits, of the cell that holds a point of [-1,1]^4; bits is 1 to 15 for each axis';
 
 CREATE FUNCTION hart.hilbert_encode_4d(point geometry, bits integer DEFAULT 12) RETURNS bigint
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN hart.hilbert_encode_4d(ST_X(point), ST_Y(point), ST_Z(point), ST_M(point), bits);
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_hilbert_encode_point';
 COMMENT ON FUNCTION hart.hilbert_encode_4d(geometry, integer) IS
     'Hilbert index, of 4 · bits bits, of the cell that holds a PointZM; NULL when the point lacks a coordinate';
 
@@ -18,10 +17,6 @@ COMMENT ON FUNCTION hart.hilbert_decode_4d_array(bigint, integer) IS
     'centre of the cell with a Hilbert index, as an array of four coordinates';
 
 CREATE FUNCTION hart.hilbert_decode_4d(index bigint, bits integer DEFAULT 12) RETURNS geometry
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-BEGIN ATOMIC
-    SELECT ST_MakePoint(c[1], c[2], c[3], c[4])::geometry(PointZM)
-    FROM (SELECT hart.hilbert_decode_4d_array(index, bits) AS c) AS centre;
-END;
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_hilbert_decode_point';
 COMMENT ON FUNCTION hart.hilbert_decode_4d(bigint, integer) IS
     'centre of the cell with a Hilbert index, as PointZM';

@@ -83,11 +83,37 @@ transpose_to_axes(uint32_t x[DIMS], int bits)
 	}
 }
 
+uint64_t
+hart_hilbert_index(const uint32_t cell[DIMS], int bits)
+{
+	uint32_t	x[DIMS] = {cell[0], cell[1], cell[2], cell[3]};
+	uint64_t	index = 0;
+
+	axes_to_transpose(x, bits);
+	for (int j = bits - 1; j >= 0; j--)
+	{
+		for (int i = 0; i < DIMS; i++)
+			index = (index << 1) | ((x[i] >> j) & 1);
+	}
+	return index;
+}
+
+void
+hart_hilbert_cell(uint64_t index, int bits, uint32_t cell[DIMS])
+{
+	for (int i = 0; i < DIMS; i++)
+	{
+		cell[i] = 0;
+		for (int j = bits - 1; j >= 0; j--)
+			cell[i] = (cell[i] << 1) | ((index >> (j * DIMS + DIMS - 1 - i)) & 1);
+	}
+	transpose_to_axes(cell, bits);
+}
+
 bool
 hart_hilbert_encode(const double p[DIMS], int bits, uint64_t *index)
 {
-	uint32_t	x[DIMS];
-	uint64_t	result = 0;
+	uint32_t	cell[DIMS];
 	int32_t		half;
 
 	if (bits < 1 || bits > HART_HILBERT_MAX_BITS)
@@ -96,47 +122,32 @@ hart_hilbert_encode(const double p[DIMS], int bits, uint64_t *index)
 	half = INT32_C(1) << (bits - 1);
 	for (int i = 0; i < DIMS; i++)
 	{
-		int32_t		cell;
+		int32_t		place;
 
 		/* Written so that NaN fails it */
 		if (!(p[i] >= -1.0 && p[i] <= 1.0))
 			return false;
 
 		/* Scaling before shifting is exact; (p + 1) * half would round */
-		cell = (int32_t) floor(p[i] * half) + half;
-		x[i] = (uint32_t) (cell < 2 * half ? cell : 2 * half - 1);
+		place = (int32_t) floor(p[i] * half) + half;
+		cell[i] = (uint32_t) (place < 2 * half ? place : 2 * half - 1);
 	}
-
-	axes_to_transpose(x, bits);
-
-	for (int j = bits - 1; j >= 0; j--)
-	{
-		for (int i = 0; i < DIMS; i++)
-			result = (result << 1) | ((x[i] >> j) & 1);
-	}
-	*index = result;
+	*index = hart_hilbert_index(cell, bits);
 	return true;
 }
 
 bool
 hart_hilbert_decode(uint64_t index, int bits, double p[DIMS])
 {
-	uint32_t	x[DIMS] = {0};
+	uint32_t	cell[DIMS];
 	double		half;
 
 	if (bits < 1 || bits > HART_HILBERT_MAX_BITS || index >> (DIMS * bits) != 0)
 		return false;
 
-	for (int j = bits - 1; j >= 0; j--)
-	{
-		for (int i = 0; i < DIMS; i++)
-			x[i] = (x[i] << 1) | ((index >> (j * DIMS + DIMS - 1 - i)) & 1);
-	}
-
-	transpose_to_axes(x, bits);
-
+	hart_hilbert_cell(index, bits, cell);
 	half = (double) (UINT32_C(1) << (bits - 1));
 	for (int i = 0; i < DIMS; i++)
-		p[i] = (x[i] + 0.5) / half - 1.0;
+		p[i] = (cell[i] + 0.5) / half - 1.0;
 	return true;
 }

@@ -17,6 +17,13 @@
 #define HART_HILBERT_MAX_BITS 15	/* 60 bits of index: a positive bigint */
 
 /*
+ * The index of a cell, whose place on each axis counts from 0, and the cell of
+ * an index.  bits is 1 to 15 and both arguments are in range: not checked.
+ */
+extern uint64_t hart_hilbert_index(const uint32_t cell[HART_HILBERT_DIMS], int bits);
+extern void hart_hilbert_cell(uint64_t index, int bits, uint32_t cell[HART_HILBERT_DIMS]);
+
+/*
  * Find the index of the cell that holds the point.  A cell includes its lower
  * faces; the last cell of an axis includes 1 as well.  Returns false if a
  * coordinate is NaN, infinite or outside [-1, 1], or bits outside 1..15.

@@ -14,6 +14,7 @@ REQUIRED = {
     "numpy": ("1.24", "3"),
     "safetensors": ("0.4.3", "1"),
     "tokenizers": ("0.20", "1"),
+    "llguidance": ("1.9", "2"),
 }
 
 
