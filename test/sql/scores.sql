@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/kernels.sql
-SELECT plan(30);
+SELECT plan(32);
 SET LOCAL jit = off;
 
 -- By hand: exp(0) and exp(ln 3) make probabilities of 1/4 and 3/4
@@ -71,6 +71,13 @@ FROM (VALUES ('scores', '(SELECT array_agg(s) FROM made, hart.score_rows(m, targ
 
 SELECT pg_temp.refused('SELECT * FROM ' || call, sqlstate)
 FROM (VALUES ('hart.score_rows(''[[1,2]]'', ''{2}'')', '22023'), ('hart.score_rows(''[[1,2]]'', ''{0,1}'')', '22000'), ('hart.top_continuations(''[[1,2]]'', ''{0}'', 0)', '22023')) AS bad (call, sqlstate);
+
+-- What functions promise the planner
+SELECT is((SELECT array_agg(proname || ' ' || provolatile || proparallel ORDER BY proname) FROM pg_proc WHERE pronamespace = 'hart'::regnamespace AND prokind = 'f'
+           AND proname IN ('score', 'score_tokens', 'perplexity', 'embed', 'beam_search', 'beam_search_tokens', 'token_texts', 'chat_end_tokens', 'score_rows', 'top_continuations', 'answer_chat')),
+          ARRAY['answer_chat vu', 'beam_search su', 'beam_search_tokens sr', 'chat_end_tokens su', 'embed su', 'perplexity su', 'score su', 'score_rows is', 'score_tokens sr', 'token_texts su', 'top_continuations is'],
+          'what only reads a model is stable; what runs the tokenizer is unsafe in parallel');
+SELECT is_empty('SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = ''hart''::regnamespace AND proname IN (''score'', ''score_tokens'', ''perplexity'', ''embed'', ''beam_search'', ''beam_search_tokens'', ''chat'', ''answer_chat'') AND procost < 10000', 'the planner knows that they are dear');
 
 SELECT * FROM finish();
 ROLLBACK;
