@@ -73,7 +73,7 @@ SELECT pg_temp.refused('SELECT * FROM ' || call, sqlstate)
 FROM (VALUES ('hart.score_rows(''[[1,2]]'', ''{2}'')', '22023'), ('hart.score_rows(''[[1,2]]'', ''{0,1}'')', '22000'), ('hart.top_continuations(''[[1,2]]'', ''{0}'', 0)', '22023')) AS bad (call, sqlstate);
 
 -- What functions promise the planner
-SELECT is((SELECT array_agg(proname || ' ' || provolatile || proparallel ORDER BY proname) FROM pg_proc WHERE pronamespace = 'hart'::regnamespace AND prokind = 'f'
+SELECT is((SELECT array_agg(format('%s %s%s', proname, provolatile, proparallel) ORDER BY proname) FROM pg_proc WHERE pronamespace = 'hart'::regnamespace AND prokind = 'f'
            AND proname IN ('score', 'score_tokens', 'perplexity', 'embed', 'beam_search', 'beam_search_tokens', 'token_texts', 'chat_end_tokens', 'score_rows', 'top_continuations', 'answer_chat')),
           ARRAY['answer_chat vu', 'beam_search su', 'beam_search_tokens sr', 'chat_end_tokens su', 'embed su', 'perplexity su', 'score su', 'score_rows is', 'score_tokens sr', 'token_texts su', 'top_continuations is'],
           'what only reads a model is stable; what runs the tokenizer is unsafe in parallel');

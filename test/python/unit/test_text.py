@@ -91,7 +91,7 @@ def plpy():
     plpy = Plpy()
     content = json.dumps(TOKENIZER).encode()
     plpy.answers["FROM hart.model_files f JOIN"] = lambda model: [{"model_id": 7, "sha256": b"1", "vocab_size": 9}]
-    plpy.answers["SELECT content AS value"] = lambda model_id: [{"value": content}]
+    plpy.answers["SELECT content AS value"] = lambda model_id, sha256: [{"value": content}]
     return plpy
 
 
