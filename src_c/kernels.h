@@ -51,6 +51,13 @@ typedef struct HartKernels
 											   size_t n);
 
 	/*
+	 * dot_and_squares[0] += sum of w[i] * x[i], dot_and_squares[1] += sum of
+	 * w[i]^2, in one pass over the weights: what a cosine needs
+	 */
+	void		(*dot_and_squares[HART_N_DTYPES]) (const void *w, const float *x,
+												   size_t n, float sums[2]);
+
+	/*
 	 * out[i] = w[i] as float32.  Exact for every value, subnormals and
 	 * infinities included; a signalling float16 NaN becomes the quiet NaN of
 	 * the same payload, as the processor's own conversion makes it.

@@ -161,6 +161,54 @@ dot_bf16(const void *w, const float *x, size_t n)
 	return dot_weights(widen_bf16, 2, w, x, n);
 }
 
+/* As dot_weights */
+static inline void
+dot_and_squares(void (*widen) (const void *, float *, size_t), size_t size,
+				const void *w, const float *x, size_t n, float sums[2])
+{
+	const char *bytes = w;
+	float		dots[LANES] = {0};
+	float		squares[LANES] = {0};
+	float		wide[LANES];
+	size_t		i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+	{
+		widen(bytes + i * size, wide, LANES);
+		for (int lane = 0; lane < LANES; lane++)
+		{
+			dots[lane] += wide[lane] * x[i + lane];
+			squares[lane] += wide[lane] * wide[lane];
+		}
+	}
+	widen(bytes + i * size, wide, n - i);
+	for (int lane = 0; i < n; i++, lane++)
+	{
+		dots[lane] += wide[lane] * x[i];
+		squares[lane] += wide[lane] * wide[lane];
+	}
+	sums[0] += sum_lanes(dots);
+	sums[1] += sum_lanes(squares);
+}
+
+static void
+dot_and_squares_f32(const void *w, const float *x, size_t n, float sums[2])
+{
+	dot_and_squares(widen_f32, 4, w, x, n, sums);
+}
+
+static void
+dot_and_squares_f16(const void *w, const float *x, size_t n, float sums[2])
+{
+	dot_and_squares(widen_f16, 2, w, x, n, sums);
+}
+
+static void
+dot_and_squares_bf16(const void *w, const float *x, size_t n, float sums[2])
+{
+	dot_and_squares(widen_bf16, 2, w, x, n, sums);
+}
+
 static void
 axpy(float a, const float *x, float *y, size_t n)
 {
@@ -243,6 +291,7 @@ const HartKernels hart_kernels_portable = {
 	.name = "portable",
 	.dot = dot,
 	.dot_weights = {dot_f32, dot_f16, dot_bf16},
+	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.axpy = axpy,
 	.gemm_nt = gemm_nt,

@@ -156,6 +156,71 @@ dot_bf16(const void *w, const float *x, size_t n)
 	return dot_any(HART_BF16, w, x, n);
 }
 
+/* As dot_any, with half the steps for each of the two sums */
+INLINE void
+dot_and_squares_any(HartDtype dtype, const void *weights, const float *x, size_t n, float sums[2])
+{
+	const char *w = weights;
+	size_t		size = hart_dtype_size(dtype);
+	size_t		i = 0;
+	vec			dots[STEPS / 2];
+	vec			squares[STEPS / 2];
+
+	UNROLL for (int s = 0; s < STEPS / 2; s++)
+		dots[s] = squares[s] = v_set1(0.0f);
+
+	for (; i + STEPS / 2 * LANES <= n; i += STEPS / 2 * LANES)
+	{
+		UNROLL for (size_t line = 0; line < STEPS / 2 * LANES * size; line += 64)
+			__builtin_prefetch((const void *) ((uintptr_t) (w + i * size) + line + PREFETCH_BYTES), 0, 3);
+		UNROLL for (int s = 0; s < STEPS / 2; s++)
+		{
+			vec			weight = load_weights(dtype, w + (i + s * LANES) * size);
+
+			dots[s] = v_fma(weight, v_load(x + i + s * LANES), dots[s]);
+			squares[s] = v_fma(weight, weight, squares[s]);
+		}
+	}
+	for (; i < n; i += LANES)
+	{
+		size_t		left = n - i < LANES ? n - i : LANES;
+		vec			weight = left == LANES ? load_weights(dtype, w + i * size)
+			: load_weights_part(dtype, w + i * size, left);
+
+		dots[0] = v_fma(weight, left == LANES ? v_load(x + i) : v_load_part(x + i, left), dots[0]);
+		squares[0] = v_fma(weight, weight, squares[0]);
+	}
+
+	UNROLL for (int width = STEPS / 4; width > 0; width /= 2)
+	{
+		UNROLL for (int s = 0; s < width; s++)
+		{
+			dots[s] = v_add(dots[s], dots[s + width]);
+			squares[s] = v_add(squares[s], squares[s + width]);
+		}
+	}
+	sums[0] += v_sum(dots[0]);
+	sums[1] += v_sum(squares[0]);
+}
+
+KERNEL void
+dot_and_squares_f32(const void *w, const float *x, size_t n, float sums[2])
+{
+	dot_and_squares_any(HART_F32, w, x, n, sums);
+}
+
+KERNEL void
+dot_and_squares_f16(const void *w, const float *x, size_t n, float sums[2])
+{
+	dot_and_squares_any(HART_F16, w, x, n, sums);
+}
+
+KERNEL void
+dot_and_squares_bf16(const void *w, const float *x, size_t n, float sums[2])
+{
+	dot_and_squares_any(HART_BF16, w, x, n, sums);
+}
+
 INLINE void
 widen_any(HartDtype dtype, const void *weights, float *out, size_t n)
 {
@@ -393,6 +458,7 @@ const HartKernels SIMD_SET = {
 	.name = SIMD_SET_NAME,
 	.dot = dot,
 	.dot_weights = {dot_f32, dot_f16, dot_bf16},
+	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.axpy = axpy,
 	.gemm_nt = gemm_nt,

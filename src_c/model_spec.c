@@ -5,7 +5,6 @@
 #include "context.h"
 
 #include "catalog/pg_type.h"
-#include "common/int.h"
 #include "executor/spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -78,27 +77,6 @@ load_config(HartConfig *config, text *model, MemoryContext memory)
 	memcpy(config->rope_inv_freq, ARR_DATA_PTR(inv_freq), sizeof(float) * (config->head_dim / 2));
 }
 
-/* rows × columns of a tensor's shape, a vector being one row; false when they do not make up its bytes */
-static bool
-load_shape(HartTensor *tensor, ArrayType *shape, int64 bytes)
-{
-	int			n_dims = ARR_NDIM(shape) == 0 ? 0 : ARR_DIMS(shape)[0];
-	const int32 *dims = (const int32 *) ARR_DATA_PTR(shape);
-	int64		n;
-
-	if (ARR_NDIM(shape) > 1 || array_contains_nulls(shape))
-		return false;
-	tensor->rows = 1;
-	tensor->cols = n_dims == 0 ? 1 : dims[n_dims - 1];
-	for (int i = 0; i + 1 < n_dims; i++)
-		if (dims[i] < 0 || pg_mul_s64_overflow(tensor->rows, dims[i], &tensor->rows))
-			return false;
-	return tensor->cols >= 0 &&
-		!pg_mul_s64_overflow(tensor->rows, tensor->cols, &n) &&
-		!pg_mul_s64_overflow(n, hart_dtype_size(tensor->dtype), &n) &&
-		n == bytes;
-}
-
 static void
 load_tensors(HartContext *ctx, MemoryContext memory)
 {
@@ -121,7 +99,8 @@ load_tensors(HartContext *ctx, MemoryContext memory)
 		tensor->tiles = &ctx->ranges[i];
 		tensor->tiles->tensor_id = DatumGetInt32(spi_value(i, 1));
 		tensor->tiles->bytes = DatumGetInt64(spi_value(i, 5));
-		if (!load_shape(tensor, DatumGetArrayTypeP(spi_value(i, 4)), tensor->tiles->bytes))
+		if (!hart_tensor_shape(DatumGetArrayTypeP(spi_value(i, 4)), tensor->dtype, tensor->tiles->bytes,
+							   &tensor->rows, &tensor->cols))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("tensor \"%s\" of model \"%s\" has a shape that does not fit its " INT64_FORMAT " bytes",

@@ -35,6 +35,7 @@ static int	threads = 0;
 static int	kernel = KERNEL_AUTO;
 static char *default_model = NULL;
 static char *model_directory = NULL;
+static char *geometry_python = NULL;
 
 /* Ensure this CPU has the instructions */
 static bool
@@ -103,6 +104,10 @@ hart_settings_init(void)
 	DefineCustomStringVariable("hart.model_directory",
 							   "Folder of the server where relative paths of ingest_model and export_model start.",
 							   "Empty means the data directory.", &model_directory, "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("hart.geometry_python",
+							   "Python interpreter with the package umap-learn, which hart.learn_geometry runs.",
+							   "Empty means the one that the server's own Python belongs to.", &geometry_python, "",
 							   PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("hart.threads",
 							"Number of threads that one session computes with.",

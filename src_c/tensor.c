@@ -4,6 +4,7 @@
  */
 #include "matrix.h"
 
+#include "common/int.h"
 #include "utils/builtins.h"
 
 #include "kernels.h"
@@ -24,6 +25,26 @@ hart_parse_dtype(const char *dtype)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown dtype \"%s\"", dtype),
 			 errhint("Weights are stored as F32, F16 or BF16.")));
+}
+
+bool
+hart_tensor_shape(ArrayType *shape, HartDtype dtype, int64 bytes, int64 *rows, int64 *cols)
+{
+	int			n_dims = ARR_NDIM(shape) == 0 ? 0 : ARR_DIMS(shape)[0];
+	const int32 *dims = (const int32 *) ARR_DATA_PTR(shape);
+	int64		n;
+
+	if (ARR_NDIM(shape) > 1 || array_contains_nulls(shape))
+		return false;
+	*rows = 1;
+	*cols = n_dims == 0 ? 1 : dims[n_dims - 1];
+	for (int i = 0; i + 1 < n_dims; i++)
+		if (dims[i] < 0 || pg_mul_s64_overflow(*rows, dims[i], rows))
+			return false;
+	return *cols >= 0 &&
+		!pg_mul_s64_overflow(*rows, *cols, &n) &&
+		!pg_mul_s64_overflow(n, hart_dtype_size(dtype), &n) &&
+		n == bytes;
 }
 
 /* hart.bytes_to_matrix(data bytea, dtype text, n_cols int) → matrix of as many rows as the bytes fill */

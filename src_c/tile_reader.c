@@ -5,18 +5,25 @@
  */
 #include "tile_reader.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/relscan.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_am.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
 #include "storage/predicate.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#include "settings.h"
+#include "pin_budget.h"
+#include "tile_memo.h"
 #include "tile_table.h"
 
 /* most tiles pinned at a time when the model is not pinned as a whole: 4 MB */
@@ -31,6 +38,8 @@ struct HartTileReader
 	int			n_ranges;
 	int64		n_tiles;
 	int64		n_found;
+	uint64		fingerprint;	/* sum over the tiles found, so that their order does not matter */
+	HartTileMemo *memo;			/* of what is found, for the next reader; NULL where none can be made */
 	bool		pinned;			/* every page with a tile stays pinned */
 	const char **payload;		/* of each tile; NULL while it is not pinned */
 	ItemPointerData *tid;		/* of each tile, when they are not all pinned */
@@ -121,15 +130,32 @@ expected_bytes(const HartTileRange *range, int64 tile_no)
 	return Min(HART_TILE_BYTES, range->bytes - tile_no * HART_TILE_BYTES);
 }
 
-/* Enter a visible tuple; false when it belongs to no tensor that is wanted */
+/* One tile's share in the fingerprint: a version of a row is known by where it lies and who made it */
+static uint64
+tile_fingerprint(int64 ordinal, HeapTuple tuple)
+{
+	struct
+	{
+		int64		ordinal;
+		BlockNumber block;
+		TransactionId xmin;
+		uint64		line;
+	}			key = {ordinal, ItemPointerGetBlockNumber(&tuple->t_self), HeapTupleHeaderGetRawXmin(tuple->t_data),
+	ItemPointerGetOffsetNumber(&tuple->t_self)};
+
+	return hash_bytes_extended((const unsigned char *) &key, sizeof(key), 0);
+}
+
+/* Enter a visible tuple of a page; false when it belongs to no tensor that is wanted */
 static bool
-remember_tile(HartTileReader *reader, HeapTuple tuple)
+remember_tile(HartTileReader *reader, HeapTuple tuple, Page page)
 {
 	int32		tensor_id = int_column(reader, tuple, HART_TILES_TENSOR_ID);
 	int32		tile_no = int_column(reader, tuple, HART_TILES_TILE_NO);
 	HartTileRange *range;
 	const char *payload;
 	int64		ordinal;
+	uint64		fingerprint;
 
 	if (int_column(reader, tuple, HART_TILES_MODEL_ID) != reader->model_id)
 		return false;
@@ -139,16 +165,26 @@ remember_tile(HartTileReader *reader, HeapTuple tuple)
 
 	payload = payload_of(reader, tuple, tensor_id, tile_no, expected_bytes(range, tile_no));
 	ordinal = range->first + tile_no;
-	if (reader->pinned ? reader->payload[ordinal] != NULL : ItemPointerIsValid(&reader->tid[ordinal]))
-		report_damage(reader, tensor_id, tile_no, "is there twice");
-	if (reader->pinned)
-		reader->payload[ordinal] = payload;
-	else
+	fingerprint = tile_fingerprint(ordinal, tuple);
+	/* a tile that a memo led to may be met again */
+	if (!reader->pinned || reader->payload[ordinal] != payload)
 	{
-		reader->tid[ordinal] = tuple->t_self;
-		MemoryContextReset(reader->held_memory);
+		if (reader->pinned ? reader->payload[ordinal] != NULL : ItemPointerIsValid(&reader->tid[ordinal]))
+			report_damage(reader, tensor_id, tile_no, "is there twice");
+		if (reader->pinned)
+			reader->payload[ordinal] = payload;
+		else
+		{
+			reader->tid[ordinal] = tuple->t_self;
+			MemoryContextReset(reader->held_memory);
+		}
+		reader->fingerprint += fingerprint;
+		reader->n_found++;
 	}
-	reader->n_found++;
+	if (reader->memo != NULL && payload > (const char *) page && payload < (const char *) page + BLCKSZ)
+		hart_tile_memo_add_tile(reader->memo, ordinal, payload - (const char *) page, fingerprint);
+	else
+		reader->memo = NULL;
 	return true;
 }
 
@@ -159,6 +195,21 @@ check_snapshot_age(const HartTileReader *reader, Page page)
 #if PG_VERSION_NUM < 170000
 	TestForOldSnapshot(reader->snapshot, reader->rel, page);
 #endif
+}
+
+/* Whether what a page looked like may be remembered: it must be logged, and all-visible must mean it for our snapshot */
+static bool
+may_remember(const HartTileReader *reader)
+{
+	return reader->pinned && reader->n_tiles < PG_UINT32_MAX && RelationIsPermanent(reader->rel) && RelationNeedsWAL(reader->rel) &&
+		!reader->snapshot->takenDuringRecovery && !RecoveryInProgress() && !IsolationIsSerializable();
+}
+
+/* LSN by which a page is known again; the caller holds its lock. Only a page whose rows everybody sees is. */
+static XLogRecPtr
+lsn_to_remember(Page page)
+{
+	return PageIsAllVisible(page) ? PageGetLSN(page) : InvalidXLogRecPtr;
 }
 
 /* Look at every visible tuple of a page; keeps the pin when the page has tiles that are to stay pinned */
@@ -176,6 +227,8 @@ scan_page(HartTileReader *reader, BlockNumber block)
 	lines = PageGetMaxOffsetNumber(page);
 	/* as heap scans do: what is all-visible on a primary may not be so yet for a standby's snapshot */
 	all_visible = PageIsAllVisible(page) && !reader->snapshot->takenDuringRecovery;
+	if (reader->memo)
+		hart_tile_memo_add_page(reader->memo, block, buffer, lsn_to_remember(page));
 	for (OffsetNumber line = FirstOffsetNumber; line <= lines; line = OffsetNumberNext(line))
 	{
 		ItemId		item = PageGetItemId(page, line);
@@ -190,13 +243,185 @@ scan_page(HartTileReader *reader, BlockNumber block)
 		ItemPointerSet(&tuple.t_self, block, line);
 		visible = all_visible || HeapTupleSatisfiesVisibility(&tuple, reader->snapshot, buffer);
 		HeapCheckForSerializableConflictOut(visible, reader->rel, &tuple, buffer, reader->snapshot);
-		if (visible && remember_tile(reader, &tuple))
+		if (visible && remember_tile(reader, &tuple, page))
 			keep = reader->pinned;
 	}
 	if (keep)
 		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	else
 		UnlockReleaseBuffer(buffer);
+}
+
+/* What a memo's words about a page are worth */
+typedef enum
+{
+	PAGE_NOT_KNOWN = 0,
+	PAGE_AS_KNOWN,
+	PAGE_CHANGED
+} KnownPage;
+
+/* Look at every page but those that a memo was right about */
+static void
+scan_pages(HartTileReader *reader, BlockNumber n_blocks, const uint8 *known)
+{
+	for (BlockNumber block = 0; block < n_blocks; block++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (known == NULL || known[block] != PAGE_AS_KNOWN)
+			scan_page(reader, block);
+	}
+}
+
+/*
+ * Pin a page that a memo names; false, and no pin, when it must be looked at again. With the pin held nobody moves its rows.
+ * Its LSN and flag are read without the lock: a change that is under way belongs to a transaction that our snapshot does not see.
+ */
+static bool
+pin_known_page(HartTileReader *reader, HartTilePage *known)
+{
+	Buffer		buffer = known->buffer;
+	Page		page;
+
+	if (known->lsn == InvalidXLogRecPtr)
+		return false;
+#if PG_VERSION_NUM >= 160000
+	if (!ReadRecentBuffer(reader->rel->rd_locator, MAIN_FORKNUM, known->block, buffer))
+#else
+	if (!ReadRecentBuffer(reader->rel->rd_node, MAIN_FORKNUM, known->block, buffer))
+#endif
+		known->buffer = buffer = ReadBuffer(reader->rel, known->block);
+	page = BufferGetPage(buffer);
+	if (PageGetLSN(page) == known->lsn && PageIsAllVisible(page))
+	{
+		check_snapshot_age(reader, page);
+		return true;
+	}
+	ReleaseBuffer(buffer);
+	return false;
+}
+
+/* how many pages ahead the processor is told to fetch what pinning looks at */
+#define PREFETCH_PAGES 8
+
+/* Enter the tiles of the pages that are still as a memo says, and note which those are; a memo may name a page more than once */
+static void
+recall_tiles(HartTileReader *reader, HartTileMemo *memo, BlockNumber n_blocks, uint8 *known)
+{
+	int64		n_pages;
+	HartTilePage *pages = hart_tile_memo_pages(memo, &n_pages);
+
+	for (int64 i = 0; i < n_pages; i++)
+	{
+		const HartTilePlace *places = hart_tile_memo_places(memo, &pages[i]);
+
+		CHECK_FOR_INTERRUPTS();
+		if (i + PREFETCH_PAGES < n_pages)
+		{
+			__builtin_prefetch(GetBufferDescriptor(pages[i + PREFETCH_PAGES].buffer - 1));
+			__builtin_prefetch(BufferGetPage(pages[i + PREFETCH_PAGES].buffer));
+		}
+		if (pages[i].block >= n_blocks)
+			continue;
+		if (!pin_known_page(reader, &pages[i]))
+		{
+			known[pages[i].block] = PAGE_CHANGED;
+			continue;
+		}
+		if (known[pages[i].block] == PAGE_NOT_KNOWN)
+			known[pages[i].block] = PAGE_AS_KNOWN;
+		reader->fingerprint += pages[i].fingerprint;
+		for (uint32 j = 0; j < pages[i].n; j++)
+			reader->payload[places[j].ordinal] = BufferGetPage(pages[i].buffer) + places[j].offset;
+		reader->n_found += pages[i].n;
+	}
+}
+
+/* Begin the new memo with what the old one was right about */
+static void
+copy_known_pages(HartTileReader *reader, HartTileMemo *memo, BlockNumber n_blocks, const uint8 *known)
+{
+	int64		n_pages;
+	HartTilePage *pages = hart_tile_memo_pages(memo, &n_pages);
+
+	for (int64 i = 0; i < n_pages; i++)
+	{
+		const HartTilePlace *places = hart_tile_memo_places(memo, &pages[i]);
+
+		if (pages[i].block >= n_blocks || known[pages[i].block] != PAGE_AS_KNOWN)
+			continue;
+		hart_tile_memo_add_page(reader->memo, pages[i].block, pages[i].buffer, pages[i].lsn);
+		for (uint32 j = 0; j < pages[i].n; j++)
+			hart_tile_memo_add_tile(reader->memo, places[j].ordinal, places[j].offset, j == 0 ? pages[i].fingerprint : 0);
+	}
+}
+
+/* A usable index that begins with model_id and tensor_id; InvalidOid when there is none */
+static Oid
+find_index(Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	Oid			found = InvalidOid;
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (index->rd_rel->relam == BTREE_AM_OID && form->indisvalid && !form->indcheckxmin && form->indnkeyatts >= 2 &&
+			form->indkey.values[0] == HART_TILES_MODEL_ID && form->indkey.values[1] == HART_TILES_TENSOR_ID &&
+			RelationGetIndexPredicate(index) == NIL)
+			found = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+		if (OidIsValid(found))
+			break;
+	}
+	list_free(indexes);
+	return found;
+}
+
+/* Enter a tile that an index led to */
+static void
+remember_indexed_tile(HartTileReader *reader, HeapTuple tuple, Buffer buffer)
+{
+	Page		page = BufferGetPage(buffer);
+
+	if (reader->memo)
+	{
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		hart_tile_memo_add_page(reader->memo, BufferGetBlockNumber(buffer), buffer, lsn_to_remember(page));
+		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	}
+	if (remember_tile(reader, tuple, page) && reader->pinned)
+		IncrBufferRefCount(buffer);
+}
+
+/* Look up the tiles by the index: for a few tensors of many */
+static void
+look_up_tiles(HartTileReader *reader, Oid index_oid, BlockNumber n_blocks, const uint8 *known)
+{
+	Relation	index = index_open(index_oid, AccessShareLock);
+
+	for (int i = 0; i < reader->n_ranges; i++)
+	{
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key[0], HART_TILES_MODEL_ID, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(reader->model_id));
+		ScanKeyInit(&key[1], HART_TILES_TENSOR_ID, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(reader->ranges[i].tensor_id));
+		scan = systable_beginscan_ordered(reader->rel, index, reader->snapshot, lengthof(key), key);
+		while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+		{
+			BlockNumber block = ItemPointerGetBlockNumber(&tuple->t_self);
+
+			CHECK_FOR_INTERRUPTS();
+			if (known == NULL || block >= n_blocks || known[block] != PAGE_AS_KNOWN)
+				remember_indexed_tile(reader, tuple, ((BufferHeapTupleTableSlot *) scan->slot)->buffer);
+		}
+		systable_endscan_ordered(scan);
+	}
+	index_close(index, AccessShareLock);
 }
 
 /* Ensure there is no hole */
@@ -219,57 +444,35 @@ check_complete(const HartTileReader *reader)
 	}
 }
 
-/* Pages of other tables that the whole server has pinned now */
-static int64
-count_pinned_elsewhere(Relation rel)
-{
-	int64		n = 0;
-
-	for (int i = 0; i < NBuffers; i++)
-	{
-		BufferDesc *buffer = GetBufferDescriptor(i);
-
-		if (BUF_STATE_GET_REFCOUNT(pg_atomic_read_u32(&buffer->state)) == 0)
-			continue;
-		/* without the header's lock: a wrong count costs speed at most */
-#if PG_VERSION_NUM >= 160000
-		if (!BufTagMatchesRelFileLocator(&buffer->tag, &rel->rd_locator))
-#else
-		if (!RelFileNodeEquals(buffer->tag.rnode, rel->rd_node))
-#endif
-			n++;
-	}
-	return n;
-}
-
-/*
- * Whether the model may be pinned as a whole. What is pinned already counts too, unless the model is so small
- * that looking would cost more than it can do harm.
- */
-static bool
-may_pin(Relation rel, BlockNumber n_blocks)
-{
-	int64		allowed = (int64) NBuffers * hart_pin_percent / 100;
-
-	if (n_blocks > allowed)
-		return false;
-	return n_blocks < (BlockNumber) NBuffers / 256 || n_blocks + count_pinned_elsewhere(rel) <= allowed;
-}
-
-/* Say once a session what would make the model run faster. */
+/* Find every tile, with the help of a memo where there is one */
 static void
-hint_at_streaming(Relation rel, BlockNumber n_blocks)
+find_tiles(HartTileReader *reader, BlockNumber n_blocks)
 {
-	static bool said = false;
+	HartTileMemo *old = may_remember(reader) ? hart_tile_memo_find(reader->rel, reader->ranges, reader->n_ranges) : NULL;
+	Oid			index = reader->n_tiles < n_blocks / 2 ? find_index(reader->rel) : InvalidOid;
+	uint8	   *known = NULL;	/* a KnownPage for each block */
 
-	if (said)
-		return;
-	said = true;
-	ereport(NOTICE,
-			(errmsg("model of %u MB is read tile by tile, because with what runs already it exceeds %d %% of shared_buffers",
-					n_blocks / (1024 * 1024 / BLCKSZ) + 1, hart_pin_percent),
-			 errhint("Set shared_buffers to %u MB or more for each model that runs at a time, or raise hart.pin_percent.",
-					 (uint32) ((n_blocks / (1024 * 1024 / BLCKSZ) + 1) * UINT64CONST(100) / Max(hart_pin_percent, 1) + 1))));
+	if (old != NULL)
+	{
+		known = MemoryContextAllocExtended(CurrentMemoryContext, n_blocks + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+		recall_tiles(reader, old, n_blocks, known);
+	}
+	if (old == NULL || reader->n_found < reader->n_tiles)
+	{
+		if (may_remember(reader))
+			reader->memo = hart_tile_memo_create(reader->rel, reader->ranges, reader->n_ranges, reader->n_tiles);
+		if (old != NULL)
+			copy_known_pages(reader, old, n_blocks, known);
+		if (OidIsValid(index))
+			look_up_tiles(reader, index, n_blocks, known);
+		else
+			scan_pages(reader, n_blocks, known);
+	}
+	check_complete(reader);
+	if (reader->memo)
+		hart_tile_memo_keep(reader->rel, reader->memo);
+	if (known)
+		pfree(known);
 }
 
 HartTileReader *
@@ -295,12 +498,12 @@ hart_tiles_open(Relation rel, Snapshot snapshot, int32 model_id, HartTileRange *
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("table \"%s\" is too small for the tensors of its model", RelationGetRelationName(rel)),
 				 errhint("Restore the model's tiles, or drop the model and ingest it again.")));
-	reader->pinned = may_pin(rel, n_blocks);
+	reader->pinned = hart_may_pin(rel, Min(n_blocks, reader->n_tiles));
 	reader->payload = MemoryContextAllocExtended(CurrentMemoryContext, Max(reader->n_tiles, 1) * sizeof(char *),
 												 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	if (!reader->pinned)
 	{
-		hint_at_streaming(rel, n_blocks);
+		hart_hint_at_streaming(n_blocks);
 		reader->tid = MemoryContextAllocExtended(CurrentMemoryContext,
 												 Max(reader->n_tiles, 1) * sizeof(ItemPointerData),
 												 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
@@ -310,13 +513,14 @@ hart_tiles_open(Relation rel, Snapshot snapshot, int32 model_id, HartTileRange *
 	}
 
 	PredicateLockRelation(rel, snapshot);
-	for (BlockNumber block = 0; block < n_blocks; block++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		scan_page(reader, block);
-	}
-	check_complete(reader);
+	find_tiles(reader, n_blocks);
 	return reader;
+}
+
+uint64
+hart_tiles_fingerprint(const HartTileReader *reader)
+{
+	return reader->fingerprint;
 }
 
 int64

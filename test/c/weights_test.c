@@ -109,6 +109,7 @@ test_weights(HartDtype dtype)
 	static char moved[MAX_SIZE * 4 + 64];
 	size_t		size = hart_dtype_size(dtype);
 	bool		dots = true;
+	bool		both = true;
 	bool		widens = true;
 	bool		alignment = true;
 
@@ -122,6 +123,21 @@ test_weights(HartDtype dtype)
 
 		if (!near(dot, exact, SUM_TOLERANCE * magnitude))
 			dots = false;
+
+		{
+			float		sums[2] = {1, 2};
+			float		again[2] = {1, 2};
+			double		squares_magnitude;
+			double		squares = exact_dot(values, values, n, &squares_magnitude);
+
+			/* sums are added to what is there */
+			set->dot_and_squares[dtype] (w, x, n, sums);
+			memcpy(moved + 1, w, n * size);
+			set->dot_and_squares[dtype] (moved + 1, x, n, again);
+			if (!near(sums[0] - 1.0, exact, SUM_TOLERANCE * (magnitude + 1)) || !same_bits(sums, again, 2) ||
+				!near(sums[1] - 2.0, squares, SUM_TOLERANCE * (squares_magnitude + 2)))
+				both = false;
+		}
 
 		wide[n] = 12345;
 		set->widen[dtype] (w, wide, n);
@@ -140,6 +156,7 @@ test_weights(HartDtype dtype)
 		}
 	}
 	ok(dots, "%s: dot_weights of %s", set->name, dtype_names[dtype]);
+	ok(both, "%s: dot_and_squares of %s, at any address", set->name, dtype_names[dtype]);
 	ok(widens, "%s: widen of %s, of any length", set->name, dtype_names[dtype]);
 	ok(alignment, "%s: %s weights at any address give the same bits", set->name,
 	   dtype_names[dtype]);
