@@ -54,7 +54,7 @@ BEGIN
         ELSE
             -- some were there by now, some twice among those wanted, and some ids belong to other contents: those try the next tie-breaker
             ids := hart.find_atoms(modality, contents, wanted);
-            wanted := ARRAY(SELECT CASE WHEN i IS NULL THEN w & ~4095::bigint | (w + 1) & 4095 ELSE w END FROM unnest(wanted, ids) WITH ORDINALITY AS t (w, i, n) ORDER BY n);
+            wanted := ARRAY(SELECT CASE WHEN i IS NULL THEN (w & ~4095::bigint) | ((w + 1) & 4095) ELSE w END FROM unnest(wanted, ids) WITH ORDINALITY AS t (w, i, n) ORDER BY n);
         END IF;
     END LOOP;
 END $$;
