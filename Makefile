@@ -12,6 +12,7 @@ SQL_PARTS = \
 	sql/atom_ids.sql \
 	sql/models.sql \
 	sql/ingest.sql \
+	sql/neurons.sql \
 	sql/weights.sql \
 	sql/python.sql \
 	sql/context.sql \

@@ -28,3 +28,8 @@ COMMENT ON COLUMN hart.weights.value IS 'the number as stored, widened to float3
 
 -- who may read or change which weights is decided by the privileges on the model's tiles
 GRANT SELECT, UPDATE ON hart.weights TO PUBLIC;
+
+CREATE FUNCTION hart.patch_tile(payload bytea, dtype text, patch bytea) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_patch_tile';
+COMMENT ON FUNCTION hart.patch_tile(bytea, text, bytea) IS
+    'the bytes of a tile with some weights changed: 12 bytes a weight, its number in the tile, the old and the new value; UPDATE of hart.weights calls it';
