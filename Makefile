@@ -11,9 +11,12 @@ SQL_PARTS = \
 	sql/hilbert.sql \
 	sql/atom_ids.sql \
 	sql/models.sql \
-	sql/ingest.sql \
-	sql/neurons.sql \
 	sql/weights.sql \
+	sql/atoms.sql \
+	sql/decompose.sql \
+	sql/neurons.sql \
+	sql/ingest.sql \
+	sql/vocabulary.sql \
 	sql/python.sql \
 	sql/context.sql \
 	sql/transformer.sql \

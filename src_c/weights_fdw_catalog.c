@@ -31,12 +31,11 @@ static const char *const queries[] = {
 	" WHERE " NAMED " ORDER BY r.model_id, t.tensor_id",
 
 	"SELECT r.model_id, r.name, t.tensor_id, t.name, t.dtype, t.shape, t.bytes,"
-	" o.relation_type, o.parent_space, o.child_space, p.key, c.key, a.atom_id"
+	" o.relation_type, o.parent_space, o.child_space, p.key, c.key, o.atom_id"
 	" FROM hart.model_registry r JOIN hart.tensors t ON t.model_id OPERATOR(pg_catalog.=) r.model_id"
 	" LEFT JOIN hart.tensor_roles o ON o.model_id OPERATOR(pg_catalog.=) t.model_id AND o.tensor_id OPERATOR(pg_catalog.=) t.tensor_id"
 	" LEFT JOIN hart.neuron_spaces p ON p.model_id OPERATOR(pg_catalog.=) t.model_id AND p.space OPERATOR(pg_catalog.=) o.parent_space"
 	" LEFT JOIN hart.neuron_spaces c ON c.model_id OPERATOR(pg_catalog.=) t.model_id AND c.space OPERATOR(pg_catalog.=) o.child_space"
-	" LEFT JOIN hart.tensor_atoms a ON a.model_id OPERATOR(pg_catalog.=) t.model_id AND a.tensor_id OPERATOR(pg_catalog.=) t.tensor_id"
 	" WHERE " NAMED " ORDER BY r.model_id, t.tensor_id"
 };
 
