@@ -3,9 +3,9 @@
 CREATE FUNCTION hart.tensor_role(name text, tied_embeddings boolean,
                                  OUT relation_type text, OUT layer integer, OUT parent_space text, OUT child_space text) RETURNS SETOF record
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS $$
-    SELECT role.relation_type, n.layer, replace(role.parent_space, 'N', n.layer::text), replace(role.child_space, 'N', n.layer::text)
+    SELECT role.relation_type, n.layer, replace(role.parent_space, 'N', n.layer_name), replace(role.child_space, 'N', n.layer_name)
     FROM (SELECT regexp_match(name, '^model\.layers\.(\d+)\.(.*)$')) AS m (matched),
-         LATERAL (SELECT matched[1]::integer, coalesce(matched[2], name)) AS n (layer, part)
+         LATERAL (SELECT matched[1]::integer, coalesce(matched[1], ''), coalesce(matched[2], name)) AS n (layer, layer_name, part)
     JOIN (VALUES
         ('model.embed_tokens.weight',       'embedding',    NULL,                           'residual'),
         ('lm_head.weight',                  'head',         NULL,                           'residual'),
