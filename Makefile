@@ -11,12 +11,13 @@ SQL_PARTS = \
 	sql/hilbert.sql \
 	sql/atom_ids.sql \
 	sql/models.sql \
+	sql/weights.sql \
 	sql/atoms.sql \
 	sql/decompose.sql \
 	sql/charts.sql \
 	sql/ingest.sql \
 	sql/vocabulary.sql \
-	sql/weights.sql \
+	sql/neurons.sql \
 	sql/python.sql \
 	sql/constraints.sql \
 	sql/positions.sql \
