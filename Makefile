@@ -11,8 +11,11 @@ SQL_PARTS = \
 	sql/hilbert.sql \
 	sql/atom_ids.sql \
 	sql/models.sql \
+	sql/atoms.sql \
+	sql/decompose.sql \
 	sql/charts.sql \
 	sql/ingest.sql \
+	sql/vocabulary.sql \
 	sql/python.sql \
 	sql/positions.sql \
 	sql/geometry_learning.sql \

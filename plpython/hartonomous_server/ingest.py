@@ -10,13 +10,15 @@ from .checkpoint import ShardReader
 from .database import rows
 from .errors import INVALID_NAME, HartError, quoted
 from .files import resolve
-from .modeldir import CHUNK, TILE, as_json, read_model
+from .modeldir import CHUNK, TILE, TOKENIZER, as_json, read_model
 from .positions import make_linear_chart
 from .progress import INTERVAL, Progress
 from .report import reported
 from .transaction import Transaction
+from .vocabulary import read_vocabulary
 
 COMMIT_BYTES = 64 << 20
+VOCABULARY_ROWS = 20_000  # tokens, or merges, in one transaction
 MAX_NAME = 63  # bytes, as for PostgreSQL's own names
 
 
@@ -45,13 +47,16 @@ def ingest_model(plpy, GD, path, name):
         writer.write_small_files()
         for shard in model.shards:
             writer.write_shard(shard)
+        summary = writer.progress.summary()
+        tokens, seconds = writer.write_vocabulary(model.spec.vocab_size)
         make_linear_chart(plpy, GD, model, begun["model_id"])
+        transaction.commit()
         rows(plpy, GD, "SELECT hart.finish_ingest($1)", ["int"], [begun["model_id"]])
         transaction.commit()
     except BaseException:
         give_up(plpy, GD, begun["model_id"], transaction)
         raise
-    plpy.notice(f"model {quoted(name)} is ready: {writer.progress.summary()}")
+    plpy.notice(f"model {quoted(name)} is ready: {summary}; {tokens} tokens in {seconds:.1f} s")
 
 
 def give_up(plpy, GD, model_id, transaction):
@@ -128,15 +133,33 @@ class Writer:
         """Let others see the progress, and keep transactions short."""
         due = self.progress.done - self.committed_bytes >= COMMIT_BYTES
         if due or time.monotonic() - self.committed_at >= INTERVAL:
-            rows(
-                self.plpy,
-                self.GD,
-                "SELECT hart.note_progress($1, $2, $3, $4)",
-                ["int", "int", "bigint", "text"],
-                [self.model_id, self.tensor_id - 1, self.progress.done, tensor_name],
-            )
-            self.transaction.commit()
-            self.committed_bytes, self.committed_at = self.progress.done, time.monotonic()
+            self.commit(self.tensor_id - 1, tensor_name)
+
+    def commit(self, tensors_done, at_work):
+        """Note the progress, and commit."""
+        rows(
+            self.plpy,
+            self.GD,
+            "SELECT hart.note_progress($1, $2, $3, $4)",
+            ["int", "int", "bigint", "text"],
+            [self.model_id, tensors_done, self.progress.done, at_work],
+        )
+        self.transaction.commit()
+        self.committed_bytes, self.committed_at = self.progress.done, time.monotonic()
+
+    def write_vocabulary(self, vocab_size):
+        """The tokens of tokenizer.json as atoms, and its merges; their number, and the time it took."""
+        start = time.monotonic()
+        vocabulary = read_vocabulary(self.small_files[TOKENIZER], vocab_size)
+        for sql, types, entries in (
+            ("SELECT hart.add_tokens($1, $2, $3, $4)", ["int[]", "bytea[]", "bool[]"], vocabulary.tokens),
+            ("SELECT hart.add_merges($1, $2, $3, $4, $5)", ["int[]"] * 4, vocabulary.merges),
+        ):
+            for first in range(0, len(entries), VOCABULARY_ROWS):
+                columns = [list(column) for column in zip(*entries[first : first + VOCABULARY_ROWS])]
+                rows(self.plpy, self.GD, sql, ["int", *types], [self.model_id, *columns])
+                self.commit(self.tensor_id, TOKENIZER)
+        return len(vocabulary.tokens), time.monotonic() - start
 
     def add_file(self, name, content, size, sha256, is_checkpoint):
         rows(
