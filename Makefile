@@ -20,6 +20,7 @@ SQL_PARTS = \
 	sql/positions.sql \
 	sql/geometry_learning.sql \
 	sql/nearest.sql \
+	sql/neighbors.sql \
 	sql/context.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \

@@ -179,6 +179,9 @@ BEGIN
     PERFORM hart.add_move_trigger(leaf);
     EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%s)', node, leaf, chart);
     EXECUTE format('ANALYZE %s', leaf);
+    IF chart = 0 THEN
+        ANALYZE hart.tokens;    -- just filled, too
+    END IF;
 END $$;
 COMMENT ON FUNCTION hart.finish_chart(integer, integer, float8, float8[], float8[], jsonb, bigint) IS 'enter a chart whose table is filled: index it, attach it';
 
