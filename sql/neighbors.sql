@@ -127,13 +127,15 @@ BEGIN
         center := hart.position_of(model_id, chart, token_id);
         found := found || ARRAY(SELECT p.id FROM hart.near_positions(model_id, chart, center, n) AS p (id));
     END LOOP;
-    RETURN ARRAY(SELECT DISTINCT f.id FROM unnest(found) AS f (id));
+    RETURN ARRAY(SELECT DISTINCT f.id FROM unnest(found) AS f (id) ORDER BY 1);    -- in the order of the tiles
 END $$;
 COMMENT ON FUNCTION hart.candidates(integer, integer[], integer, integer) IS 'the n tokens nearest to one in each of some charts, each once, itself among them';
 
 CREATE FUNCTION hart.find_neighbors(wanted text, k integer, model text, exact boolean)
 RETURNS TABLE (token text, token_id integer, atom_id bigint, distance float8, cosine real, method text)
-LANGUAGE plpgsql STABLE COST 100000 ROWS 10 AS $$
+LANGUAGE plpgsql STABLE COST 100000 ROWS 10
+-- planning anew for each token would take longer than looking
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     id integer := hart.resolve_model(model);
