@@ -16,18 +16,26 @@ SQL_PARTS = \
 	sql/charts.sql \
 	sql/ingest.sql \
 	sql/vocabulary.sql \
+	sql/weights.sql \
 	sql/python.sql \
+	sql/constraints.sql \
 	sql/positions.sql \
 	sql/geometry_learning.sql \
 	sql/nearest.sql \
 	sql/neighbors.sql \
+	sql/why_near.sql \
 	sql/context.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \
 	sql/sampling.sql \
 	sql/logits.sql \
 	sql/generation.sql \
-	sql/generate.sql
+	sql/generate.sql \
+	sql/generate_many.sql \
+	sql/generate_stream.sql \
+	sql/chat.sql \
+	sql/scores.sql \
+	sql/beam_search.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built  = $(INSTALL_SQL)

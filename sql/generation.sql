@@ -6,16 +6,17 @@ CREATE TYPE hart.generation AS (
 );
 COMMENT ON TYPE hart.generation IS 'a generation under way: its run and options, the tokens so far, and of the last one id, log-probability and piece of text; finish_reason is NULL while it goes on, then eos, stop, length or context';
 
-CREATE FUNCTION hart.new_generation(ctx hart.context, prompt integer[], options hart.generation_options, model text, with_text boolean, sequence integer, seed bigint) RETURNS hart.generation
+CREATE FUNCTION hart.new_generation(ctx hart.context, prompt integer[], options hart.generation_options, model text, with_text boolean, sequence integer, seed bigint, name text DEFAULT 'prompt') RETURNS hart.generation
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
     g hart.generation;
 BEGIN
-    PERFORM hart.check_prompt(prompt, hart.max_positions(ctx));
+    PERFORM hart.check_prompt(prompt, hart.max_positions(ctx), name);
     g.ctx := ctx;
     g.options := options;
     g.prompt := prompt;
-    SELECT r.eos_token_ids INTO g.eos FROM hart.model_registry r WHERE r.model_id = hart.resolve_model(model);
+    -- a checkpoint may name an end-of-text token that its vocabulary has not
+    SELECT ARRAY(SELECT id FROM unnest(r.eos_token_ids) AS id WHERE id < r.vocab_size) INTO g.eos FROM hart.model_registry r WHERE r.model_id = hart.resolve_model(model);
     g.ending := g.eos || coalesce(options.stop_tokens, '{}');
     g.seed := seed;
     g.sequence := sequence;
@@ -25,8 +26,8 @@ BEGIN
     END IF;
     RETURN g;
 END $$;
-COMMENT ON FUNCTION hart.new_generation(hart.context, integer[], hart.generation_options, text, boolean, integer, bigint) IS
-    'a generation in a run that is open, before its first token; sequence and seed are those of the random numbers';
+COMMENT ON FUNCTION hart.new_generation(hart.context, integer[], hart.generation_options, text, boolean, integer, bigint, text) IS
+    'a generation in a run that is open, before its first token; sequence and seed are those of the random numbers, name is what errors call the prompt';
 
 CREATE FUNCTION hart.begin_generation(prompt integer[], options hart.generation_options, model text DEFAULT NULL, with_text boolean DEFAULT true) RETURNS hart.generation
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
@@ -36,12 +37,12 @@ END $$;
 COMMENT ON FUNCTION hart.begin_generation(integer[], hart.generation_options, text, boolean) IS
     'open a run of a model to continue a prompt; each hart.next_token makes a token, and hart.close_context of its ctx ends it';
 
-CREATE FUNCTION hart.prefill(ctx hart.context, tokens integer[]) RETURNS hart.matrix
+CREATE FUNCTION hart.prefill(ctx hart.context, tokens integer[], sequence integer DEFAULT 0) RETURNS hart.matrix
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED AS $$
 BEGIN
-    RETURN hart.forward(ctx, tokens, 0);
+    RETURN hart.forward(ctx, tokens, 0, sequence);
 END $$;
-COMMENT ON FUNCTION hart.prefill(hart.context, integer[]) IS 'logits of the token after a prompt, run from position 0';
+COMMENT ON FUNCTION hart.prefill(hart.context, integer[], integer) IS 'logits of the token after a prompt, which becomes the beginning of a sequence';
 
 CREATE FUNCTION hart.take_token(g hart.generation, logits hart.matrix, row_no integer DEFAULT 1) RETURNS hart.generation
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$

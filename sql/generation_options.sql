@@ -18,7 +18,7 @@ BEGIN
             HINT = 'Remove it, with array_remove for example.';
     ELSIF array_position(stop_tokens, NULL) IS NOT NULL OR 0 > ANY (stop_tokens) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a stop token must not be null or negative',
-            HINT = 'Stop tokens are ids as hart.tokenize returns them.';
+            HINT = 'Stop tokens are token ids, numbers from 0 up.';
     ELSIF cardinality(choices) = 0 OR array_position(choices, NULL) IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'choices must be one text or more, none of them null',
             HINT = 'Remove nulls with array_remove, and pass NULL for an answer that is free.';
@@ -39,7 +39,7 @@ BEGIN
     FOR token, bias IN SELECT key, value FROM jsonb_each(logit_bias) LOOP
         IF token !~ '^\d{1,9}$' THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('"%s" in logit_bias is no token id', translate(left(token, 60), E'\r\n', '  ')),
-                HINT = 'Keys are token ids; hart.tokenize tells those of a text.';
+                HINT = 'Keys are token ids, numbers from 0 up.';
         ELSIF NOT (CASE jsonb_typeof(bias) WHEN 'number' THEN bias::numeric BETWEEN -100 AND 100 WHEN 'boolean' THEN NOT bias::boolean ELSE false END) THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('bias of token %s must be a number from -100 to 100 or false, not %s', token, left(bias::text, 60)),
                 HINT = 'The number is added to the token''s logit; false forbids the token.';

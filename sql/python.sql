@@ -20,14 +20,14 @@ COMMENT ON FUNCTION hart.load_python() IS
 
 -- Tokens ------------------------------------------------------------------------------------------
 
-CREATE FUNCTION hart.tokenize(text text, model text DEFAULT NULL) RETURNS int[]
+CREATE FUNCTION hart.tokenize(text text, model text DEFAULT NULL, add_special_tokens bool DEFAULT true) RETURNS int[]
 LANGUAGE plpython3u STABLE AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
-return tokens.encode(plpy, GD, text, model)
+return tokens.encode(plpy, GD, text, model, add_special_tokens)
 $$;
-COMMENT ON FUNCTION hart.tokenize(text, text) IS
-'token ids of a text, special tokens recognised and added as the model''s tokenizer does';
+COMMENT ON FUNCTION hart.tokenize(text, text, bool) IS
+'token ids of a text, special tokens recognised, and added as the model''s tokenizer does unless told not to';
 
 CREATE FUNCTION hart.detokenize(tokens int[], model text DEFAULT NULL) RETURNS text
 LANGUAGE plpython3u STABLE AS $$

@@ -199,6 +199,17 @@ hart_close_context(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+void
+hart_context_end(uint64 id)
+{
+	for (HartContext *ctx = open_contexts; ctx != NULL; ctx = ctx->next)
+		if (ctx->id == id)
+		{
+			close_context(ctx);
+			return;
+		}
+}
+
 Datum
 hart_context_in(PG_FUNCTION_ARGS)
 {

@@ -99,6 +99,9 @@ typedef struct HartContext
 extern HartContext *hart_context_lookup(Datum handle);
 #define PG_GETARG_CONTEXT(n) hart_context_lookup(PG_GETARG_DATUM(n))
 
+/* close a context from C, if it is still open */
+extern void hart_context_end(uint64 id);
+
 /* a module by name; error when there is none, or NULL if missing_ok. Layer 0 .. n_layers - 1 */
 extern HartModule *hart_context_module(HartContext *ctx, int32 layer, const text *name, bool missing_ok);
 /* the same for a module outside the layers */

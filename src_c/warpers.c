@@ -49,11 +49,11 @@ kth_largest(float *x, size_t n, size_t k)
 	return x[wanted];
 }
 
-/* A total order: among equal keys the larger token is better, as in transformers' top_p */
+/* A total order: the first of equal ones is better. (In transformers it depends on how torch sorts.) */
 static inline bool
 better(const HartRanked *a, const HartRanked *b)
 {
-	return a->key < b->key || (a->key == b->key && a->token > b->token);
+	return a->key < b->key || (a->key == b->key && a->token < b->token);
 }
 
 static inline void

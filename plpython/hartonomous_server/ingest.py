@@ -15,7 +15,7 @@ from .positions import make_linear_chart
 from .progress import INTERVAL, Progress
 from .report import reported
 from .transaction import Transaction
-from .vocabulary import read_vocabulary
+from .token_atoms import read_vocabulary
 
 COMMIT_BYTES = 64 << 20
 VOCABULARY_ROWS = 20_000  # tokens, or merges, in one transaction
@@ -50,7 +50,6 @@ def ingest_model(plpy, GD, path, name):
         summary = writer.progress.summary()
         tokens, seconds = writer.write_vocabulary(model.spec.vocab_size)
         make_linear_chart(plpy, GD, model, begun["model_id"])
-        transaction.commit()
         rows(plpy, GD, "SELECT hart.finish_ingest($1)", ["int"], [begun["model_id"]])
         transaction.commit()
     except BaseException:

@@ -18,11 +18,11 @@ CACHED = 4
 
 
 @reported
-def encode(plpy, GD, text, model):
+def encode(plpy, GD, text, model, add_special_tokens=True):
     """hart.tokenize"""
-    if text is None:
+    if text is None or add_special_tokens is None:
         return None
-    return library.encode(session_tokenizer(plpy, GD, model)[0], text)
+    return library.encode(session_tokenizer(plpy, GD, model)[0], text, add_special_tokens)
 
 
 @reported
@@ -47,13 +47,31 @@ def continuation(plpy, GD, prompt_ids, new_ids, model):
 
 
 @reported
+def token_texts(plpy, GD, ids, model):
+    """hart.token_texts"""
+    if ids is None:
+        return None
+    tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
+    check_ids(ids, vocab_size)
+    return library.token_texts(tokenizer, ids)
+
+
+@reported
 def begin_pieces(plpy, GD, prompt_ids, model):
     """hart.begin_pieces"""
     tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
     check_ids(prompt_ids, vocab_size)
     window, shown = pieces.context(tokenizer, prompt_ids)
     key = next(reversed(GD["hartonomous_tokenizers"]))
-    return {"tokenizer": f"{key[0]} {key[1].hex()}", "piece": "", "stopped": False, "window": window, "shown": shown, "pending": 0, "held": ""}
+    return {
+        "tokenizer": f"{key[0]} {key[1].hex()}",
+        "piece": "",
+        "stopped": False,
+        "window": window,
+        "shown": shown,
+        "pending": 0,
+        "held": "",
+    }
 
 
 @reported
