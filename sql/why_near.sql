@@ -47,17 +47,17 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION hart.common_substrings(text, text) IS 'substrings of two or more characters that two texts share and that are in no longer one; longest first';
 
-CREATE FUNCTION hart.part_as_text(id bigint, model_id integer) RETURNS text
+CREATE FUNCTION hart.part_as_text(atom_id bigint, model_id integer) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     content bytea;
 BEGIN
-    IF hart.atom_modality(id) = 'token' THEN
+    IF hart.atom_modality(atom_id) = 'token' THEN
         SELECT t.raw_value INTO content FROM hart.token_atoms t
         WHERE t.model_id = part_as_text.model_id
-          AND t.token_id = ANY (ARRAY(SELECT k.token_id FROM hart.tokens k WHERE k.model_id = part_as_text.model_id AND k.atom_id = id)) LIMIT 1;
+          AND t.token_id = ANY (ARRAY(SELECT k.token_id FROM hart.tokens k WHERE k.model_id = part_as_text.model_id AND k.atom_id = part_as_text.atom_id)) LIMIT 1;
     ELSE
-        content := hart.atom_content(id);
+        content := hart.atom_content(atom_id);
     END IF;
     RETURN format('''%s''', hart.bytes_as_text(content));
 END $$;
