@@ -107,8 +107,8 @@ BEGIN
     parts_a := ARRAY(SELECT unnest(ARRAY[t.whole, t.left_part, t.right_part]) FROM hart.merge_tree(id, atom_a) AS t) || atom_a;
     parts_b := ARRAY(SELECT unnest(ARRAY[t.whole, t.left_part, t.right_part]) FROM hart.merge_tree(id, atom_b) AS t) || atom_b;
     RETURN QUERY
-    SELECT 'merged from the same', hart.part_as_text(p.id, id), 'atom ' || p.id
-    FROM (SELECT unnest(parts_a) INTERSECT SELECT unnest(parts_b)) AS p (id) ORDER BY 2;
+    SELECT 'merged from the same', hart.part_as_text(p.part, id), 'atom ' || p.part
+    FROM (SELECT unnest(parts_a) INTERSECT SELECT unnest(parts_b)) AS p (part) ORDER BY 2;
 END $$;
 COMMENT ON FUNCTION hart.why_near(text, text, text) IS
 'why one token is near another: cosine and ranks, distances in the charts, substrings and parts they share, the merges that make them and what these have in common';
