@@ -23,6 +23,8 @@ SQL_PARTS = \
 	sql/positions.sql \
 	sql/geometry_learning.sql \
 	sql/nearest.sql \
+	sql/neighbors.sql \
+	sql/why_near.sql \
 	sql/context.sql \
 	sql/prefix.sql \
 	sql/transformer.sql \
