@@ -16,8 +16,8 @@ from .tokens import check_ids
 from .vocabulary import kept, session_vocabulary
 
 TREES = 4  # kept in a session
-NODES, ROWS = 32, 64  # run at once at most: nodes of the tree, and tokens
-HELD = 96  # nodes whose keys and values are kept; more than twice NODES
+NODES, ROWS = 16, 64  # run at once at most: nodes of the tree, and tokens
+HELD = 48  # nodes whose keys and values are kept; more than twice NODES
 
 
 @reported

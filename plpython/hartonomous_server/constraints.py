@@ -151,12 +151,14 @@ class Constraint:
             return self.end_bits.tobytes(), True
         self._advance(tokens)
         bits = numpy.frombuffer(self.matcher.compute_bitmask(), numpy.uint8)[: len(self.text_bits)] & self.text_bits
-        if self.matcher.is_error():
+        stuck = self.matcher.get_error().startswith("NoExtension")
+        if self.matcher.is_error() and not (stuck and tokens):
             raise self._failed()
         finished = not bits.any()
         if self.matcher.is_accepting():
             bits |= self.end_bits
-        elif finished and tokens:
+        elif (finished or stuck) and tokens:
+            self.matcher = None
             raise HartError(
                 f"no token can continue a text that has to match the {self.grammar.name}",
                 INVALID_PARAMETER_VALUE,
@@ -172,7 +174,7 @@ class Constraint:
             self.matcher, known = self.grammar.start.deep_copy(), 0
         self.tokens = []
         for token in tokens[known:]:
-            if token is None or not self.matcher.consume_token(token):
+            if token is None or not 0 <= token < self.grammar.words.size or not self.matcher.consume_token(token):
                 raise self._refused(token)
         self.tokens = list(tokens)
 

@@ -51,15 +51,19 @@ def library_grammar(kind, text, alphabet):
             PROGRAM_LIMIT_EXCEEDED,
             hint=f"At most {longest} are supported; for an answer out of many, choices is faster.",
         )
-    if kind == "json_schema":
-        schema = Schema(parsed(text)).value
-        return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=JSON_OPTIONS)
-    if kind == "grammar":
-        return llguidance.LLMatcher.grammar_from_lark(checked_lark(text))
-    if alphabet is None:
+    if alphabet is None and kind == "json_schema":
+        return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(Schema(parsed(text)).value), overrides=JSON_OPTIONS)
+    if alphabet is None and kind == "regex":
         return llguidance.LLMatcher.grammar_from_regex(text)
-    lark = f"start: TEXT\nTEXT: /{llguidance.regex_to_lark(text)}/ & /[{alphabet}]*/"
-    return llguidance.LLMatcher.grammar_from_lark(lark)
+    if kind == "json_schema":
+        lark = "start: %json " + strict_json(parsed(text))
+    elif kind == "regex":
+        lark = f"start: TEXT\nTEXT: /{llguidance.regex_to_lark(text)}/ & /[{alphabet}]*/"
+    else:
+        lark = checked_lark(text)
+    # What has to follow is spelled out in advance, which needs a token for each byte.
+    forcing = "" if alphabet is None else '%llguidance {"no_forcing": true}\n'
+    return llguidance.LLMatcher.grammar_from_lark(forcing + lark)
 
 
 def checked_lark(text):
@@ -96,9 +100,14 @@ def with_strict_schemas(text):
             raise HartError(
                 "JSON schema of %json cannot be read", SYNTAX_ERROR, detail=f"{problem}.", hint="Correct the schema."
             ) from None
-        parts += [text[at : found.end()], json.dumps({"x-guidance": JSON_OPTIONS} | Schema(value).value)]
+        parts += [text[at : found.end()], strict_json(value)]
         at = end
     return "".join(parts) + text[at:]
+
+
+def strict_json(schema):
+    """A schema for %json, checked and closed to the library's other options."""
+    return json.dumps({"x-guidance": JSON_OPTIONS} | Schema(schema).value)
 
 
 def nesting(rule):
