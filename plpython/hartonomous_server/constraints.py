@@ -1,7 +1,7 @@
 """Constrained output: which tokens may come next so that the text matches a grammar.
 
-A constraint is a handle of this session, of use in the transaction that opened it. It is told the tokens so far at every step,
-so what is kept between steps only saves work: it can be made anew from them at any time.
+A constraint is a handle of this session, of use in the transaction that opened it. It is told the tokens so far at
+every step, so what is kept between steps only saves work: it can be made anew from them at any time.
 """
 
 import re
@@ -106,7 +106,8 @@ class Words:
     def __init__(self, vocabulary):
         size = vocabulary.size
         self.vocabulary, self.size = vocabulary, size
-        self.tokens = [b"" if NEVER.search(spelling) else spelling for spelling in self.vocabulary.bytes] + [b"end of text"]
+        self.tokens = [b"" if NEVER.search(spelling) else spelling for spelling in vocabulary.bytes]
+        self.tokens.append(b"end of text")
         for token, name in self.vocabulary.special.items():
             if token < size:
                 self.tokens[token] = name.encode()
