@@ -1,7 +1,11 @@
 """Generating calls as clients use them: streams, sampling, stop strings, many at a time, in all kinds of statements."""
 import dataclasses
 import json
+import os
+import pathlib
 import random
+import subprocess
+import sys
 
 import psycopg
 import pytest
@@ -172,3 +176,11 @@ def test_constraints(db, conn):
     assert len(texts) == 10 and all(conn.one("SELECT %s ~ '^[a-c]{2,4}-(on|off)$'", text) and reason in ("stop", "eos") for text, reason in texts)
     assert len(set(texts)) > 3
     assert conn.one("SELECT hart.generate('The', model => %s, choices => ARRAY['yes', 'no'])", name) in ("yes", "no")
+
+
+def test_the_example_of_the_documentation(db, conn):
+    """docs/stream.py prints what generate answers."""
+    name = db.model("llama_f32")
+    script = pathlib.Path(__file__).resolve().parents[2] / "docs" / "stream.py"
+    done = subprocess.run([sys.executable, script, db.dsn, "The cat", "15"], check=True, capture_output=True, text=True, env={**os.environ, "PGOPTIONS": f"-c hart.model={name}"})
+    assert done.stdout == conn.one("SELECT hart.generate('The cat', 15, %s)", name) + "\n"
