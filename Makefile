@@ -23,11 +23,13 @@ SQL_PARTS = \
 	sql/geometry_learning.sql \
 	sql/nearest.sql \
 	sql/context.sql \
+	sql/prefix.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \
 	sql/sampling.sql \
 	sql/logits.sql \
 	sql/generation.sql \
+	sql/choices.sql \
 	sql/generate.sql \
 	sql/generate_many.sql \
 	sql/generate_stream.sql \
