@@ -89,7 +89,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'k must not be null', HINT = 'Ask for one row or more.';
     END IF;
     PERFORM hart.check_prompt(tokens, hart.max_positions(ctx));
-    logits := hart.forward(ctx, tokens, 0);
+    logits := hart.prefill(ctx, tokens);
     PERFORM hart.close_context(ctx);
     RETURN QUERY
     SELECT c.token_id, (hart.token_texts(ARRAY[tokens[cardinality(tokens)], c.token_id], model))[2], exp(c.score), c.score
