@@ -34,6 +34,8 @@ DECLARE
     last integer;
 BEGIN
     IF n > 0 THEN
+        -- an error unless it is a token: nothing else looks at one that stands alone
+        PERFORM hart.embed_tokens(ctx, tokens[1:1]);
         RETURN QUERY SELECT 0, tokens[1], NULL::float8, NULL::integer, NULL::float8;
     END IF;
     -- windows of the context length, each half of it further than the one before; a token counts in the first that holds it
