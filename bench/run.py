@@ -18,6 +18,7 @@ from make_model import write_model
 from peers import run_peers
 from psql import Psql
 from report import print_report
+from scores import measure_scores
 
 HERE = pathlib.Path(__file__).resolve().parent
 CLUSTER_SCRIPT = HERE.parent / "dev" / "cluster.sh"
@@ -183,6 +184,7 @@ def measure(cluster, options, model, program):
         memory = PeakMemory(session.pid)
         rounds = measure_rounds(session, program, options.rounds)
         memory = memory.stop()
+        scores = measure_scores(session)
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "machine": f"{processor()}, {os.cpu_count()} cores",
@@ -191,6 +193,7 @@ def measure(cluster, options, model, program):
         "bytes_per_token": bytes_per_token,
         "memory": memory,
         **rounds,
+        "scores": scores,
         "calls": measure_calls(cluster, script),
     }
 
