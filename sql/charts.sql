@@ -44,16 +44,21 @@ LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce(has_table_privilege(hart.tiles_of(model_id), 'UPDATE'), false);
 COMMENT ON FUNCTION hart.can_move(integer) IS 'whether the current role has UPDATE on a model''s tiles, which is what it takes to move its tokens';
 
+CREATE FUNCTION hart.movable_models() RETURNS integer[]
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN ARRAY(SELECT r.model_id FROM hart.model_registry r WHERE hart.can_move(r.model_id));
+COMMENT ON FUNCTION hart.movable_models() IS 'numbers of the models whose tokens the current role may move';
+
 -- The subqueries ask once a statement, not once a row.
 ALTER TABLE hart.charts ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON hart.charts FOR SELECT USING (hart.can_read(model_id));
 COMMENT ON POLICY readers ON hart.charts IS 'charts tell of the weights: they are for those who may read the tiles';
 ALTER TABLE hart.token_positions ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON hart.token_positions FOR SELECT
-    USING (model_id = ANY (ARRAY(SELECT m.model_id FROM hart.model_registry m WHERE hart.can_read(m.model_id))));
+    USING (model_id = ANY ((SELECT hart.readable_models())::integer[]));
 COMMENT ON POLICY readers ON hart.token_positions IS 'positions are for those who may read the model''s tiles';
 CREATE POLICY movers ON hart.token_positions FOR UPDATE
-    USING (model_id = ANY (ARRAY(SELECT m.model_id FROM hart.model_registry m WHERE hart.can_move(m.model_id))));
+    USING (model_id = ANY ((SELECT hart.movable_models())::integer[]));
 COMMENT ON POLICY movers ON hart.token_positions IS 'tokens are moved by those who may change the model''s tiles';
 GRANT SELECT ON hart.charts, hart.token_positions TO PUBLIC;
 GRANT UPDATE (position) ON hart.token_positions TO PUBLIC;
@@ -174,6 +179,9 @@ BEGIN
     PERFORM hart.add_move_trigger(leaf);
     EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%s)', node, leaf, chart);
     EXECUTE format('ANALYZE %s', leaf);
+    IF chart = 0 THEN
+        ANALYZE hart.tokens;    -- just filled, too
+    END IF;
 END $$;
 COMMENT ON FUNCTION hart.finish_chart(integer, integer, float8, float8[], float8[], jsonb, bigint) IS 'enter a chart whose table is filled: index it, attach it';
 

@@ -14,11 +14,11 @@
 #include "tensor.h"
 #include "tile_table.h"
 
-/* Shape and dtype as the catalog says */
+/* Shape and dtype as the catalog says, by a plan that the session keeps: a search for neighbors comes here twice */
 static void
 load_shape(HartEmbedding *e)
 {
-	Oid			types[] = {INT4OID};
+	static SPIPlanPtr plan = NULL;
 	Datum		args[] = {Int32GetDatum(e->model_id)};
 	bool		isnull;
 	HeapTuple	row;
@@ -26,11 +26,19 @@ load_shape(HartEmbedding *e)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT tensor_id, dtype, shape[1], shape[2], bytes FROM hart.tensors"
-							  " WHERE model_id OPERATOR(pg_catalog.=) $1"
-							  " AND name OPERATOR(pg_catalog.=) 'model.embed_tokens.weight'"
-							  " AND pg_catalog.array_length(shape, 1) OPERATOR(pg_catalog.=) 2",
-							  1, types, args, NULL, true, 1) != SPI_OK_SELECT)
+	if (plan == NULL)
+	{
+		Oid			types[] = {INT4OID};
+		SPIPlanPtr	new_plan = SPI_prepare("SELECT tensor_id, dtype, shape[1], shape[2], bytes FROM hart.tensors"
+										   " WHERE model_id OPERATOR(pg_catalog.=) $1"
+										   " AND name OPERATOR(pg_catalog.=) 'model.embed_tokens.weight'"
+										   " AND pg_catalog.array_length(shape, 1) OPERATOR(pg_catalog.=) 2", 1, types);
+
+		if (new_plan == NULL || SPI_keepplan(new_plan) != 0)
+			elog(ERROR, "could not prepare to read the tensor catalog");
+		plan = new_plan;
+	}
+	if (SPI_execute_plan(plan, args, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the tensor catalog");
 	if (SPI_processed != 1)
 		ereport(ERROR,

@@ -31,6 +31,7 @@ MAX_CHARTS = 8
 MAX_NEIGHBORS = 256
 GRAPH_ROWS = 1024  # tokens a step of the graph: a second or two of work
 READ_ROWS = 4096  # embeddings looked at together
+LOG_BYTES = 16384  # of what the program said last
 INTERVAL = 10.0  # seconds between two lines about the progress
 
 
@@ -53,18 +54,16 @@ def learn(plpy, GD, model, charts, neighbors, min_dist, epochs, seed):
             hint="Ask for fewer neighbors; such a model has its neighbors found by a pass over all tokens as fast.",
         )
     graph = neighbor_graph(plpy, GD, model_id, tokens, others, neighbors, start)
-    layouts = []
-    for chart in range(1, charts + 1):
-        task = {
-            "points": len(tokens),
-            "neighbors": neighbors,
-            "axes": AXES,
-            "seed": seed + chart - 1,
-            "min_dist": min_dist,
-            "epochs": epochs,
-        }
-        layouts.append((task, lay_out(plpy, python, task, graph, f"chart {chart} of {charts}")))
-    replace(plpy, GD, model_id, tokens, layouts)
+    task = {
+        "points": len(tokens),
+        "neighbors": neighbors,
+        "axes": AXES,
+        "seeds": list(range(seed, seed + charts)),
+        "min_dist": min_dist,
+        "epochs": epochs,
+    }
+    layouts = lay_out(plpy, python, task, graph)
+    replace(plpy, GD, model_id, tokens, task, layouts)
     plpy.notice(f"{charts} neighbourhood charts of {len(tokens)} tokens in {time.monotonic() - start:.0f} s")
 
 
@@ -155,8 +154,8 @@ def neighbor_graph(plpy, GD, model_id, tokens, others, neighbors, start):
     return ids, distances
 
 
-def lay_out(plpy, python, task, graph, what):
-    """Run the program on the graph; positions, (points, axes). Whatever happens, the process is gone afterwards."""
+def lay_out(plpy, python, task, graph):
+    """Run the program on the graph; layouts, (charts, points, axes). Whatever happens, the process is gone afterwards."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as log:
         given.write(json.dumps(task).encode() + b"\n")
         for array in graph:
@@ -172,40 +171,44 @@ def lay_out(plpy, python, task, graph, what):
             start_new_session=True,
         )
         try:
-            watch(plpy, child, log, what)
+            watch(plpy, child, log)
         finally:
             child.kill()
             child.wait()
             child.stdin.close()
+        shape = len(task["seeds"]), task["points"], task["axes"]
         output.seek(0)
-        data = output.read()
-        size = task["points"] * task["axes"]
-        layout = numpy.frombuffer(data, "<f4").astype(numpy.float64) if len(data) == 4 * size else numpy.empty(0)
-        if child.returncode != 0 or not layout.size or not numpy.isfinite(layout).all():
+        layouts = numpy.frombuffer(output.read(), "<f4").astype(numpy.float64)
+        if child.returncode != 0 or layouts.size != numpy.prod(shape) or not numpy.isfinite(layouts).all():
             raise HartError(
-                f"UMAP failed on {what}",
+                "UMAP failed",
                 EXTERNAL_ROUTINE_EXCEPTION,
                 detail=last_line(log),
                 hint="The detail is the last line of the program; its memory grows with the number of tokens.",
             )
-        return layout.reshape(task["points"], task["axes"])
+        return layouts.reshape(shape)
 
 
-def watch(plpy, child, log, what):
+def watch(plpy, child, log):
     """Wait for the end; pg_sleep acts on a request to cancel."""
     begun = said = time.monotonic()
     while child.poll() is None:
         plpy.execute("SELECT pg_catalog.pg_sleep(0.1)")
         if time.monotonic() - said >= INTERVAL:
             said = time.monotonic()
-            percent = re.findall(r"(\d+)%\|", tail(log))
-            plpy.notice(f"{what}: {f'{percent[-1]} %, ' if percent else ''}{said - begun:.0f} s")
+            plpy.notice(f"{stage(tail(log))}, {said - begun:.0f} s")
+
+
+def stage(text):
+    """How far the program is, by what it has said."""
+    chart, percent = re.findall(r"chart \d+ of \d+", text), re.findall(r"(\d+)%\|", text.rpartition("chart ")[2])
+    return (chart[-1] if chart else "loading UMAP") + (f", {percent[-1]} %" if percent else "")
 
 
 def tail(log):
     """The end of what a program has said so far; the place where it writes stays."""
     size = os.fstat(log.fileno()).st_size
-    return os.pread(log.fileno(), 2000, max(0, size - 2000)).decode("utf-8", "replace")
+    return os.pread(log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode("utf-8", "replace")
 
 
 def last_line(log):
@@ -213,13 +216,13 @@ def last_line(log):
     return lines[-1].strip() if lines else "It said nothing."
 
 
-def replace(plpy, GD, model_id, tokens, layouts):
+def replace(plpy, GD, model_id, tokens, task, layouts):
     """Put the new charts in the place of the old ones, in this transaction."""
     rows(plpy, GD, "SELECT hart.drop_neighbourhood_charts($1)", ["int"], [model_id])
     n_rows = scalar(
         plpy, GD, "SELECT vocab_size AS value FROM hart.model_registry WHERE model_id = $1", ["int"], [model_id]
     )
-    for chart, (task, layout) in enumerate(layouts, 1):
+    for chart, (seed, layout) in enumerate(zip(task["seeds"], layouts), 1):
         layout = layout - layout.mean(axis=0)
         scale = scale_for(layout)
         points = numpy.zeros((n_rows, AXES))  # tokens without a direction are at 0
@@ -229,4 +232,4 @@ def replace(plpy, GD, model_id, tokens, layouts):
         made_with = {"method": "umap", "metric": "cosine", "extent": EXTENT} | {
             key: task[key] for key in ("neighbors", "min_dist", "epochs")
         }
-        finish(plpy, GD, model_id, chart, scale, None, None, made_with, task["seed"])
+        finish(plpy, GD, model_id, chart, scale, None, None, made_with, seed)

@@ -1,10 +1,10 @@
-"""The program that lays out one neighbourhood chart with UMAP. hart.learn_geometry runs it as a process of its own, perhaps with another Python than
+"""The program that lays out neighbourhood charts with UMAP. hart.learn_geometry runs it as a process of its own, perhaps with another Python than
 the server's; it imports nothing of this package.
 
-Its argument is the number of an open file with one line of JSON (points, neighbors, axes, seed, min_dist, epochs) and then, little-endian, the
+Its argument is the number of an open file with one line of JSON (points, neighbors, axes, seeds, min_dist, epochs) and then, little-endian, the
 neighbours of each point (points × neighbors int32, itself first; -1 for none) and their cosine distances (float32).
-It writes the layout (float32) to standard output and its progress to standard error, and ends when its standard input does: then the server's process
-is gone.
+For each seed it writes a layout (points × axes float32) to standard output; its progress goes to standard error. It ends when its standard input
+does: then the server's process is gone.
 """
 
 import json
@@ -29,13 +29,13 @@ def read_task(file):
     return task, arrays
 
 
-def lay_out(task, neighbors, distances):
+def lay_out(task, neighbors, distances, seed):
     """McInnes, Healy and Melville, "UMAP" (2018), on a graph of nearest neighbours that is there already."""
     import numpy
     from umap.umap_ import find_ab_params, fuzzy_simplicial_set, simplicial_set_embedding
 
     def random_state():
-        return numpy.random.RandomState(task["seed"])
+        return numpy.random.RandomState(seed)
 
     # Begun at random, since a spectral layout of a large graph may fail, and charts that begin differently miss different neighbours.
     begin = random_state().normal(size=(task["points"], task["axes"])).astype(numpy.float32)
@@ -74,8 +74,9 @@ def main():
     os.dup2(2, 1)
     with os.fdopen(int(sys.argv[1]), "rb") as file:
         task, arrays = read_task(file)
-    layout = lay_out(task, *arrays)
-    output.write(layout.astype("<f4").tobytes())
+    for chart, seed in enumerate(task["seeds"], 1):
+        print(f"chart {chart} of {len(task['seeds'])}", flush=True)
+        output.write(lay_out(task, *arrays, seed).astype("<f4").tobytes())
     output.close()
 
 

@@ -79,6 +79,8 @@ def test_standby(server, filled, folders):
                 assert_answers(replica, name)
                 text = GOLDENS[name]["text"]
                 assert replica.one("SELECT hart.generate(%s, 12, %s)", text["prompt"], name) == text["text"]
+                for call in ("hart.perplexity(%s, %s)", "hart.embed(%s, %s)", "(SELECT text FROM hart.beam_search(%s, 4, 2, model => %s))"):
+                    assert replica.one(f"SELECT {call}", text["prompt"], name) == primary.one(f"SELECT {call}", text["prompt"], name)
             replica.execute("BEGIN READ ONLY")
             assert_answers(replica, NAMES[0])
             replica.execute("COMMIT")
