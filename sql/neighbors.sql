@@ -93,10 +93,12 @@ BEGIN
     FROM hart.model_registry r LEFT JOIN hart.charts c ON c.model_id = r.model_id AND c.chart = 0 WHERE r.model_id = id;
     SELECT array_agg(n.token_id), array_agg(n.cosine) INTO ids, cosines
     FROM hart.nearest_rows(id, vector, least(k::bigint + nameless, 2147483647)::integer) AS n;
+    SELECT array_agg(b.token_id), array_agg(b.cosine) INTO ids, cosines
+    FROM (SELECT n.token_id, n.cosine FROM unnest(ids, cosines) WITH ORDINALITY AS n (token_id, cosine, place)
+          WHERE EXISTS (SELECT FROM hart.tokens t WHERE t.model_id = id AND t.token_id = n.token_id) ORDER BY n.place LIMIT k) AS b;
     RETURN QUERY
     SELECT d.token_id, d.token, d.atom_id, n.cosine
-    FROM unnest(ids, cosines) AS n (token_id, cosine) JOIN hart.describe_tokens(id, ids) AS d USING (token_id)
-    ORDER BY n.cosine DESC, d.token_id LIMIT k;
+    FROM unnest(ids, cosines) WITH ORDINALITY AS n (token_id, cosine, place) JOIN hart.describe_tokens(id, ids) AS d USING (token_id) ORDER BY n.place;
 END $$;
 COMMENT ON FUNCTION hart.nearest(real[], integer, text) IS 'the k tokens whose embeddings have the largest cosine with a vector, by a pass over all embeddings';
 
