@@ -11,12 +11,13 @@ SQL_PARTS = \
 	sql/hilbert.sql \
 	sql/atom_ids.sql \
 	sql/models.sql \
+	sql/weights.sql \
 	sql/atoms.sql \
 	sql/decompose.sql \
 	sql/charts.sql \
 	sql/ingest.sql \
 	sql/vocabulary.sql \
-	sql/weights.sql \
+	sql/neurons.sql \
 	sql/python.sql \
 	sql/constraints.sql \
 	sql/positions.sql \
@@ -25,11 +26,13 @@ SQL_PARTS = \
 	sql/neighbors.sql \
 	sql/why_near.sql \
 	sql/context.sql \
+	sql/prefix.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \
 	sql/sampling.sql \
 	sql/logits.sql \
 	sql/generation.sql \
+	sql/choices.sql \
 	sql/generate.sql \
 	sql/generate_many.sql \
 	sql/generate_stream.sql \

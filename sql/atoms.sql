@@ -96,7 +96,9 @@ COMMENT ON POLICY readers ON hart.tokens IS 'tokens of a model are for those who
 
 -- The branches have no conditions, so that joins reach them by index.
 CREATE VIEW hart.atoms AS
-SELECT id, geom, raw_value FROM hart.stored_atoms;
+SELECT id, geom, raw_value FROM hart.stored_atoms
+UNION ALL
+SELECT id, geom, raw_value FROM hart.computed_atoms;
 COMMENT ON VIEW hart.atoms IS 'all atoms: id, place, content';
 
 CREATE VIEW hart.relations AS
@@ -104,7 +106,10 @@ SELECT parent_id, child_id, 'composition'::text AS relation_type, position, NULL
 FROM hart.stored_relations_composition
 UNION ALL
 SELECT parent_id, child_id, 'merge', position, rank, NULL, (SELECT r.name FROM hart.model_registry r WHERE r.model_id = m.model_id), NULL
-FROM hart.stored_relations_merge m;
+FROM hart.stored_relations_merge m
+UNION ALL
+SELECT parent_id, child_id, relation_type, position, NULL, weight_atom_id, model, tensor
+FROM hart.weight_relations;
 COMMENT ON VIEW hart.relations IS 'all relations: parent, child, kind, which part of the parent, rank of a merge, atom of the weight, model and tensor';
 
 CREATE VIEW hart.token_atoms WITH (security_barrier) AS

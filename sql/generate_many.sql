@@ -49,7 +49,7 @@ BEGIN
             taking_sequences := '{}';
             FOR i IN 0 .. n - 1 LOOP
                 g.sequence := i;
-                taking := taking || g;
+                taking := taking || hart.constrain(g, model);
                 taking_sequences := taking_sequences || (prompt_no - 1) * n + i;
             END LOOP;
             logits := hart.prefill(ctx, g.prompt, taking_sequences[1]);

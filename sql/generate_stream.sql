@@ -3,10 +3,6 @@
 CREATE FUNCTION hart.begin_stream(prompt text, options hart.generation_options, model text) RETURNS hart.generation
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
-    IF options.choices IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'a choice cannot be streamed',
-            HINT = 'Use hart.generate: the answer is known only as a whole.';
-    END IF;
     RETURN hart.begin_generation(hart.tokenize(prompt, model), options, model);
 END $$;
 COMMENT ON FUNCTION hart.begin_stream(text, hart.generation_options, text) IS 'the generation whose tokens hart.generation_steps makes';

@@ -2,6 +2,7 @@
 
 CREATE TYPE hart.generation AS (
     ctx hart.context, options hart.generation_options, prompt integer[], eos integer[], ending integer[], seed bigint, sequence integer,
+    constraint_handle integer, mask bytea,
     tokens integer[], token_id integer, logprob float8, piece text, finish_reason text, written hart.text_piece
 );
 COMMENT ON TYPE hart.generation IS 'a generation under way: its run and options, the tokens so far, and of the last one id, log-probability and piece of text; finish_reason is NULL while it goes on, then eos, stop, length or context';
@@ -11,6 +12,10 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
     g hart.generation;
 BEGIN
+    IF options.choices IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'a choice is not made token by token',
+            HINT = 'Give choices to hart.generate or hart.chat, whose answer is one whole text.';
+    END IF;
     PERFORM hart.check_prompt(prompt, hart.max_positions(ctx), name);
     g.ctx := ctx;
     g.options := options;
@@ -29,10 +34,21 @@ END $$;
 COMMENT ON FUNCTION hart.new_generation(hart.context, integer[], hart.generation_options, text, boolean, integer, bigint, text) IS
     'a generation in a run that is open, before its first token; sequence and seed are those of the random numbers, name is what errors call the prompt';
 
+CREATE FUNCTION hart.constrain(g hart.generation, model text) RETURNS hart.generation
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+BEGIN
+    g.constraint_handle := hart.open_constraint(model, (g.options).regex, (g.options).json_schema, (g.options).grammar);
+    IF g.constraint_handle IS NOT NULL THEN
+        g.mask := (hart.constraint_mask(g.constraint_handle, '{}')).mask;
+    END IF;
+    RETURN g;
+END $$;
+COMMENT ON FUNCTION hart.constrain(hart.generation, text) IS 'the generation, before its first token, with the constraint that its options ask for; hart.take_token closes it after the last';
+
 CREATE FUNCTION hart.begin_generation(prompt integer[], options hart.generation_options, model text DEFAULT NULL, with_text boolean DEFAULT true) RETURNS hart.generation
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
-    RETURN hart.new_generation(hart.open_context(model), prompt, options, model, with_text, 0, coalesce(options.seed, hart.random_seed()));
+    RETURN hart.constrain(hart.new_generation(hart.open_context(model), prompt, options, model, with_text, 0, coalesce(options.seed, hart.random_seed())), model);
 END $$;
 COMMENT ON FUNCTION hart.begin_generation(integer[], hart.generation_options, text, boolean) IS
     'open a run of a model to continue a prompt; each hart.next_token makes a token, and hart.close_context of its ctx ends it';
@@ -48,14 +64,19 @@ CREATE FUNCTION hart.take_token(g hart.generation, logits hart.matrix, row_no in
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
     options CONSTANT hart.generation_options := g.options;
+    complete boolean;
 BEGIN
     SELECT s.token, s.logprob INTO g.token_id, g.logprob
-    FROM hart.sample(logits, options, g.prompt, g.tokens, g.ending, NULL, g.seed, g.sequence, row_no) AS s;
+    FROM hart.sample(logits, options, g.prompt, g.tokens, g.ending, g.mask, g.seed, g.sequence, row_no) AS s;
     g.tokens := g.tokens || g.token_id;
     g.finish_reason := CASE WHEN g.token_id = ANY (g.eos) THEN 'eos'
                             WHEN g.token_id = ANY (options.stop_tokens) THEN 'stop'
                             WHEN cardinality(g.tokens) >= options.max_tokens THEN 'length'
                             WHEN cardinality(g.prompt) + cardinality(g.tokens) > hart.max_positions(g.ctx) THEN 'context' END;
+    IF g.constraint_handle IS NOT NULL AND g.finish_reason IS NULL THEN
+        SELECT m.mask, m.finished INTO g.mask, complete FROM hart.constraint_mask(g.constraint_handle, g.tokens) AS m;
+        g.finish_reason := CASE WHEN complete THEN 'stop' END;
+    END IF;
     IF (g.written).tokenizer IS NOT NULL THEN
         -- a token that ends the text is no part of it
         g.written := hart.next_piece(g.written, CASE WHEN g.token_id = ANY (g.ending) THEN NULL ELSE g.token_id END, options.stop, g.finish_reason IS NOT NULL);
@@ -63,6 +84,9 @@ BEGIN
         IF (g.written).stopped THEN
             g.finish_reason := 'stop';
         END IF;
+    END IF;
+    IF g.constraint_handle IS NOT NULL AND g.finish_reason IS NOT NULL THEN
+        PERFORM hart.close_constraint(g.constraint_handle);
     END IF;
     RETURN g;
 END $$;
@@ -79,9 +103,13 @@ COMMENT ON FUNCTION hart.next_token(hart.generation) IS 'the generation one toke
 CREATE FUNCTION hart.generate_text(prompt integer[], options hart.generation_options, model text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000000 AS $$
 DECLARE
-    g hart.generation := hart.begin_generation(prompt, options, model);
+    g hart.generation;
     answer text := '';
 BEGIN
+    IF options.choices IS NOT NULL THEN
+        RETURN hart.choose(prompt, options.choices, model);
+    END IF;
+    g := hart.begin_generation(prompt, options, model);
     LOOP
         g := hart.next_token(g);
         answer := answer || g.piece;

@@ -135,6 +135,7 @@ CREATE FUNCTION hart.finish_ingest(model_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM hart.check_own_ingest(model_id);
+    PERFORM hart.add_neurons(model_id);
     EXECUTE format('ALTER TABLE hart.tiles_%1$s ADD PRIMARY KEY (model_id, tensor_id, tile_no)', model_id);
     EXECUTE format('ALTER TABLE hart.tiles ATTACH PARTITION hart.tiles_%1$s FOR VALUES IN (%1$s)', model_id);
     UPDATE hart.model_registry r

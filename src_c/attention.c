@@ -100,6 +100,8 @@ attend(HartContext *ctx, int32 layer, HartMatrix *q, HartMatrix *k, HartMatrix *
 	check_shape(k, q->rows, (int64) config->n_kv_heads * config->head_dim, "keys");
 	check_shape(v, q->rows, (int64) config->n_kv_heads * config->head_dim, "values");
 
+	if (ctx->kernels != hart_kernels)
+		ctx->kernels = NULL;
 	w = (AttendWork) {.ctx = ctx, .layer = layer, .q = q, .positions = positions};
 	w.sequences = hart_kv_append(ctx->cache, layer, q->rows, sequences, positions, k->data, v->data);
 	w.out = hart_matrix_alloc(q->rows, q->cols);

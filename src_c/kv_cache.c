@@ -13,7 +13,8 @@
 /* Keys and values of one layer: (2, n_kv_heads, HART_KV_BLOCK, head_dim), keys, then values */
 typedef struct
 {
-	int64		holders;
+	int64		holders;		/* sequences and prefixes */
+	int64		keepers;		/* prefixes among them */
 	float		data[FLEXIBLE_ARRAY_MEMBER];
 } Block;
 
@@ -25,6 +26,16 @@ struct HartKvSequence
 	Block	  **blocks;			/* (max_blocks, n_layers), NULL beyond the positions held */
 	uint64		append;			/* the last call of hart_kv_append that named it */
 	int64		next;			/* the position that must follow in that call */
+};
+
+/* The beginning of a sequence that is kept */
+struct HartKvPrefix
+{
+	int			n_layers;
+	int64		n_blocks;
+	size_t		block_size;
+	Block	  **blocks;			/* (n_blocks, n_layers) */
+	MemoryContextCallback at_end;
 };
 
 struct HartKvCache
@@ -40,6 +51,20 @@ struct HartKvCache
 	MemoryContextCallback at_end;
 };
 
+static int64 kept_bytes = 0;
+
+static size_t
+block_size(const HartKvCache *cache)
+{
+	return offsetof(Block, data) + sizeof(float) * 2 * cache->n_kv_heads * HART_KV_BLOCK * cache->head_dim;
+}
+
+static int64
+count_blocks(int64 n_positions)
+{
+	return (n_positions + HART_KV_BLOCK - 1) / HART_KV_BLOCK;
+}
+
 static Block *
 new_block(const HartKvCache *cache)
 {
@@ -48,9 +73,9 @@ new_block(const HartKvCache *cache)
 
 	if (memory == NULL)
 		memory = AllocSetContextCreate(TopMemoryContext, "hart keys and values", ALLOCSET_DEFAULT_SIZES);
-	block = MemoryContextAllocHuge(memory, offsetof(Block, data) +
-								   sizeof(float) * 2 * cache->n_kv_heads * HART_KV_BLOCK * cache->head_dim);
+	block = MemoryContextAllocHuge(memory, block_size(cache));
 	block->holders = 1;
+	block->keepers = 0;
 	return block;
 }
 
@@ -66,7 +91,7 @@ release_block(Block **block)
 static void
 truncate_layer(const HartKvCache *cache, HartKvSequence *sequence, int layer, int64 n)
 {
-	for (int64 i = (n + HART_KV_BLOCK - 1) / HART_KV_BLOCK; i < sequence->max_blocks; i++)
+	for (int64 i = count_blocks(n); i < sequence->max_blocks; i++)
 		release_block(&sequence->blocks[i * cache->n_layers + layer]);
 	sequence->n_positions[layer] = Min(n, sequence->n_positions[layer]);
 }
@@ -174,7 +199,7 @@ need_sequence(HartKvCache *cache, int32 number)
 static void
 make_room(HartKvCache *cache, HartKvSequence *sequence, int64 n)
 {
-	int64		wanted = (n + HART_KV_BLOCK - 1) / HART_KV_BLOCK;
+	int64		wanted = count_blocks(n);
 	size_t		old_size = sizeof(Block *) * sequence->max_blocks * cache->n_layers;
 	size_t		new_size;
 
@@ -275,19 +300,19 @@ hart_kv_append(HartKvCache *cache, int layer, int64 m, const int32 *sequences, c
 	return rows;
 }
 
-/* Ensure every layer has seen the first n positions of a sequence */
-static void
-check_positions(const HartKvCache *cache, int32 number, const HartKvSequence *sequence, int64 n)
+void
+hart_kv_check(const HartKvCache *cache, int32 number, int64 n_positions)
 {
+	const HartKvSequence *sequence = find_sequence(cache, number);
 	int64		held = sequence == NULL ? 0 : PG_INT64_MAX;
 
 	if (sequence != NULL)
 		for (int layer = 0; layer < cache->n_layers; layer++)
 			held = Min(held, sequence->n_positions[layer]);
-	if (n < 0 || n > held)
+	if (n_positions < 0 || n_positions > held)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("sequence %d has " INT64_FORMAT " positions, not " INT64_FORMAT, number, held, n),
+				 errmsg("sequence %d has " INT64_FORMAT " positions, not " INT64_FORMAT, number, held, n_positions),
 				 errhint("Run the tokens of a sequence before its beginning is used for another.")));
 }
 
@@ -312,35 +337,99 @@ hart_kv_drop(HartKvCache *cache, int32 number)
 	pfree(sequence);
 }
 
+/* Make a sequence the first n positions of the blocks given, (n blocks, n_layers), which are not its own */
+static void
+share_blocks(HartKvCache *cache, int32 number, Block *const *blocks, int64 n_positions)
+{
+	HartKvSequence *sequence = need_sequence(cache, number);
+
+	make_room(cache, sequence, n_positions);
+	release_sequence(cache, sequence);
+	for (int64 i = 0; i < count_blocks(n_positions) * cache->n_layers; i++)
+	{
+		blocks[i]->holders++;
+		sequence->blocks[i] = blocks[i];
+	}
+	for (int layer = 0; layer < cache->n_layers; layer++)
+		sequence->n_positions[layer] = n_positions;
+}
+
 void
 hart_kv_fork(HartKvCache *cache, int32 from_number, int32 to_number, int64 n_positions)
 {
 	HartKvSequence *from;
-	HartKvSequence *to;
 
 	check_number(from_number);
 	check_number(to_number);
+	hart_kv_check(cache, from_number, n_positions);
 	from = find_sequence(cache, from_number);
-	check_positions(cache, from_number, from, n_positions);
 	if (n_positions == 0)
-	{
 		hart_kv_drop(cache, to_number);
-		return;
-	}
-	to = need_sequence(cache, to_number);
-	make_room(cache, to, n_positions);
-	for (int layer = 0; layer < cache->n_layers; layer++)
-	{
-		truncate_layer(cache, to, layer, from == to ? n_positions : 0);
-		for (int64 i = 0; from != to && i < (n_positions + HART_KV_BLOCK - 1) / HART_KV_BLOCK; i++)
-		{
-			Block	   *block = from->blocks[i * cache->n_layers + layer];
+	else if (from_number != to_number)
+		share_blocks(cache, to_number, from->blocks, n_positions);
+	else
+		for (int layer = 0; layer < cache->n_layers; layer++)
+			truncate_layer(cache, from, layer, n_positions);
+}
 
-			block->holders++;
-			to->blocks[i * cache->n_layers + layer] = block;
-		}
-		to->n_positions[layer] = n_positions;
+static void
+release_prefix(void *arg)
+{
+	HartKvPrefix *prefix = arg;
+
+	for (int64 i = 0; i < prefix->n_blocks * prefix->n_layers; i++)
+	{
+		if (--prefix->blocks[i]->keepers == 0)
+			kept_bytes -= prefix->block_size;
+		release_block(&prefix->blocks[i]);
 	}
+}
+
+HartKvPrefix *
+hart_kv_keep(const HartKvCache *cache, int32 number, int64 n_positions)
+{
+	HartKvSequence *sequence = find_sequence(cache, number);
+	HartKvPrefix *prefix = palloc0(sizeof(HartKvPrefix));
+	size_t		n_pointers = count_blocks(n_positions) * cache->n_layers;
+
+	hart_kv_check(cache, number, n_positions);
+	prefix->blocks = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Block *) * Max(n_pointers, 1));
+	prefix->n_layers = cache->n_layers;
+	prefix->n_blocks = count_blocks(n_positions);
+	prefix->block_size = block_size(cache);
+	for (size_t i = 0; i < n_pointers; i++)
+	{
+		Block	   *block = sequence->blocks[i];
+
+		block->holders++;
+		if (block->keepers++ == 0)
+			kept_bytes += prefix->block_size;
+		prefix->blocks[i] = block;
+	}
+	prefix->at_end.func = release_prefix;
+	prefix->at_end.arg = prefix;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &prefix->at_end);
+	return prefix;
+}
+
+void
+hart_kv_restore(HartKvCache *cache, int32 number, const HartKvPrefix *prefix, int64 n_positions)
+{
+	Assert(prefix->n_layers == cache->n_layers && prefix->block_size == block_size(cache));
+	Assert(count_blocks(n_positions) <= prefix->n_blocks);
+	share_blocks(cache, number, prefix->blocks, n_positions);
+}
+
+int64
+hart_kv_kept_bytes(void)
+{
+	return kept_bytes;
+}
+
+int64
+hart_kv_block_bytes(const HartKvCache *cache)
+{
+	return (int64) block_size(cache) * cache->n_layers;
 }
 
 const float *

@@ -16,6 +16,7 @@
 
 typedef struct HartKvCache HartKvCache;
 typedef struct HartKvSequence HartKvSequence;
+typedef struct HartKvPrefix HartKvPrefix;
 
 /* an empty cache in the current memory context, which lets go of its blocks when it is deleted */
 extern HartKvCache *hart_kv_create(int n_layers, int n_kv_heads, int head_dim);
@@ -32,8 +33,26 @@ extern HartKvSequence **hart_kv_append(HartKvCache *cache, int layer, int64 m, c
 /* make the sequence `to` the first n positions of `from`; error when not every layer has seen so many */
 extern void hart_kv_fork(HartKvCache *cache, int32 from, int32 to, int64 n_positions);
 
+/* ensure that every layer has seen the first n positions of a sequence */
+extern void hart_kv_check(const HartKvCache *cache, int32 sequence, int64 n_positions);
+
 /* let go of a sequence, if there is one */
 extern void hart_kv_drop(HartKvCache *cache, int32 sequence);
+
+/*
+ * Keep the blocks of the first n positions of a sequence, beyond the life of its cache. The result belongs to the current memory
+ * context, which lets go of the blocks when it is deleted. Error when not every layer has seen so many.
+ */
+extern HartKvPrefix *hart_kv_keep(const HartKvCache *cache, int32 sequence, int64 n_positions);
+
+/* make a sequence the first n of the positions kept of a cache of the same shape */
+extern void hart_kv_restore(HartKvCache *cache, int32 sequence, const HartKvPrefix *prefix, int64 n_positions);
+
+/* bytes of the blocks that are kept, each counted once */
+extern int64 hart_kv_kept_bytes(void);
+
+/* bytes that a block takes in all layers of a cache */
+extern int64 hart_kv_block_bytes(const HartKvCache *cache);
 
 /* keys or values of one head, of the positions HART_KV_BLOCK * block on: (HART_KV_BLOCK, head_dim) */
 extern const float *hart_kv_keys(const HartKvCache *cache, const HartKvSequence *sequence, int layer, int64 block, int kv_head);

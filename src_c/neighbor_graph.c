@@ -78,7 +78,6 @@ block_task(void *arg, size_t begin, size_t end, int worker)
 	const GraphWork *w = arg;
 	float	   *panel = w->scratch + worker * w->scratch_size;
 	float	   *products = panel + PANEL_ROWS * w->cols;
-	float	   *gemm_scratch = products + BLOCK_ROWS * PANEL_ROWS;
 	size_t		m = end - begin;
 
 	for (int64 first = w->first_row; first < w->first_row + w->n_rows; first += PANEL_ROWS)
@@ -91,7 +90,7 @@ block_task(void *arg, size_t begin, size_t end, int worker)
 			hart_embedding_widen(&w->rows, first + j, panel + j * w->cols);
 			scale[j] = w->skip[first + j] ? 0 : inverse_norm(panel + j * w->cols, w->cols);
 		}
-		hart_kernels->gemm_nt(m, n, w->cols, w->unit + begin * w->cols, w->cols, panel, w->cols, products, PANEL_ROWS, false, gemm_scratch);
+		hart_kernels->gemm_nt(m, n, w->cols, w->unit + begin * w->cols, w->cols, panel, w->cols, products, PANEL_ROWS, false);
 		for (size_t i = 0; i < m; i++)
 		{
 			const float *worst = w->cosine + (begin + i) * w->k + w->k - 1;
@@ -175,7 +174,7 @@ hart_neighbor_graph(PG_FUNCTION_ARGS)
 		w.id[i] = -1;
 		w.cosine[i] = -INFINITY;
 	}
-	w.scratch_size = PANEL_ROWS * w.cols + BLOCK_ROWS * PANEL_ROWS + hart_gemm_scratch(PANEL_ROWS, w.cols);
+	w.scratch_size = PANEL_ROWS * w.cols + BLOCK_ROWS * PANEL_ROWS;
 	w.scratch = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * w.scratch_size * hart_n_threads());
 
 	at_once = hart_embedding_open_tiles(e);

@@ -251,6 +251,15 @@ getarg_choice(FunctionCallInfo fcinfo, int32 row_no)
 	return c;
 }
 
+static void
+no_token(const Choice *c)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_EXCEPTION),
+			 errmsg("no token may come next: all of the %d are forbidden or have no number as logit", c->n),
+			 errhint("Check what logit_bias, min_tokens and the constraint forbid, and the weights of the model for NaN and infinity.")));
+}
+
 /* The largest score, the first of equal ones; -1 when none is above -inf */
 static int32
 likeliest(const float *scores, int32 n)
@@ -263,29 +272,18 @@ likeliest(const float *scores, int32 n)
 	return best;
 }
 
-/* The tokens that may come next; error when there is none */
-static HartCandidate *
-choose_candidates(const Choice *c, size_t *n_candidates)
+/* What may come next when it is drawn */
+static HartCandidates
+warped_candidates(const Choice *c)
 {
-	HartCandidate *candidates = palloc(sizeof(HartCandidate) * Max(c->n, 1));
-	HartRanked *scratch;
+	size_t		n = Max(c->n, 1);
+	HartCandidates candidates = {c->n, palloc(sizeof(float) * n), palloc(sizeof(float) * n), palloc(sizeof(float) * n), palloc(sizeof(HartRanked) * n)};
 
-	if (c->options.warpers.temperature == 0)
-	{
-		candidates[0] = (HartCandidate) {likeliest(c->scores, c->n), 0, 1};
-		*n_candidates = candidates[0].token >= 0;
-	}
-	else
-	{
-		scratch = palloc(sizeof(HartRanked) * Max(c->n, 1));
-		*n_candidates = hart_warp(&c->options.warpers, c->scores, c->n, candidates, scratch);
-		pfree(scratch);
-	}
-	if (*n_candidates == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("no token may come next: all of the %d are forbidden or have no number as logit", c->n),
-				 errhint("Check logit_bias and min_tokens, and the weights of the model for NaN and infinity.")));
+	memcpy(candidates.scaled, c->scores, sizeof(float) * c->n);
+	if (hart_warp(&c->options.warpers, &candidates) == 0)
+		no_token(c);
+	pfree(candidates.key);
+	pfree(candidates.ranked);
 	return candidates;
 }
 
@@ -324,9 +322,8 @@ hart_sample(PG_FUNCTION_ARGS)
 {
 	TupleDesc	tupdesc;
 	Choice		c;
-	HartCandidate *candidates;
-	size_t		n;
-	size_t		drawn = 0;
+	HartCandidates candidates;
+	int32		token;
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
 
@@ -339,21 +336,61 @@ hart_sample(PG_FUNCTION_ARGS)
 					 errmsg("seed, sequence and row number must not be null"),
 					 errhint("Use any number as seed, 0 as sequence and 1 as row number.")));
 	c = getarg_choice(fcinfo, PG_GETARG_INT32(8));
-	candidates = choose_candidates(&c, &n);
-	if (n > 1)
-		drawn = hart_draw(candidates, n, hart_uniform(PG_GETARG_INT64(6), PG_GETARG_INT32(7), c.step));
-	values[0] = Int32GetDatum(candidates[drawn].token);
-	values[1] = Float8GetDatum(log_probability(&c, candidates[drawn].token));
+	if (c.options.warpers.temperature == 0)
+	{
+		token = likeliest(c.scores, c.n);
+		if (token < 0)
+			no_token(&c);
+	}
+	else
+	{
+		candidates = warped_candidates(&c);
+		token = hart_draw(&candidates, hart_uniform(PG_GETARG_INT64(6), PG_GETARG_INT32(7), c.step));
+	}
+	values[0] = Int32GetDatum(token);
+	values[1] = Float8GetDatum(log_probability(&c, token));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }
 
-static int
-compare_weights(const void *a, const void *b)
+/* A row of hart.candidates */
+typedef struct
 {
-	const HartCandidate *x = a;
-	const HartCandidate *y = b;
+	int32		token;
+	double		probability;
+} Candidate;
 
-	return x->scaled > y->scaled ? -1 : x->scaled < y->scaled ? 1 : x->token - y->token;
+static int
+compare_candidates(const void *a, const void *b)
+{
+	const Candidate *x = a;
+	const Candidate *y = b;
+
+	return x->probability > y->probability ? -1 : x->probability < y->probability ? 1 : x->token - y->token;
+}
+
+/* The rows of hart.candidates, likeliest first */
+static Candidate *
+list_candidates(const Choice *c, uint64 *n)
+{
+	Candidate  *list = palloc(sizeof(Candidate) * Max(c->n, 1));
+	HartCandidates candidates;
+	double		total;
+
+	*n = 0;
+	if (c->options.warpers.temperature == 0)
+	{
+		list[(*n)++] = (Candidate) {likeliest(c->scores, c->n), 1};
+		if (list[0].token < 0)
+			no_token(c);
+		return list;
+	}
+	candidates = warped_candidates(c);
+	total = hart_total_weight(&candidates);
+	for (int32 i = 0; i < c->n; i++)
+		if (candidates.scaled[i] > -INFINITY)
+			list[(*n)++] = (Candidate) {i, candidates.weight[i] / total};
+	qsort(list, *n, sizeof(Candidate), compare_candidates);
+	return list;
 }
 
 /* hart.candidates(logits, options, prompt int[], tokens int[], ending int[], mask bytea) → (token int, probability float8) */
@@ -361,14 +398,13 @@ Datum
 hart_candidates(PG_FUNCTION_ARGS)
 {
 	FuncCallContext *call;
-	HartCandidate *candidate;
+	Candidate  *candidate;
 
 	if (SRF_IS_FIRSTCALL())
 	{
 		TupleDesc	tupdesc;
 		Choice		c;
 		MemoryContext old;
-		size_t		n;
 
 		call = SRF_FIRSTCALL_INIT();
 		old = MemoryContextSwitchTo(call->multi_call_memory_ctx);
@@ -376,24 +412,14 @@ hart_candidates(PG_FUNCTION_ARGS)
 			elog(ERROR, "return type must be a row type");
 		call->tuple_desc = BlessTupleDesc(tupdesc);
 		c = getarg_choice(fcinfo, 1);
-		call->user_fctx = choose_candidates(&c, &n);
-		call->max_calls = n;
-		qsort(call->user_fctx, n, sizeof(HartCandidate), compare_weights);
-		/* from weights to probabilities; scaled has done its work */
-		{
-			HartCandidate *all = call->user_fctx;
-			double		total = hart_total_weight(all, n);
-
-			for (size_t i = 0; i < n; i++)
-				all[i].weight = all[i].weight / total;
-		}
+		call->user_fctx = list_candidates(&c, &call->max_calls);
 		MemoryContextSwitchTo(old);
 	}
 	call = SRF_PERCALL_SETUP();
-	candidate = (HartCandidate *) call->user_fctx + call->call_cntr;
+	candidate = (Candidate *) call->user_fctx + call->call_cntr;
 	if (call->call_cntr < call->max_calls)
 	{
-		Datum		values[2] = {Int32GetDatum(candidate->token), Float8GetDatum(candidate->weight)};
+		Datum		values[2] = {Int32GetDatum(candidate->token), Float8GetDatum(candidate->probability)};
 		bool		nulls[2] = {false, false};
 
 		SRF_RETURN_NEXT(call, HeapTupleGetDatum(heap_form_tuple(call->tuple_desc, values, nulls)));

@@ -48,9 +48,12 @@ typedef struct
 	int32		k;
 } ScoreWork;
 
-/* log of the sum of exp(x), by the softmax that is left in p */
+/*
+ * log of the sum of exp(x). The softmax is left in p: sum times the probabilities, where sum is 1
+ * but for what a float4 sum of so many numbers loses.
+ */
 static double
-log_sum_exp(const float *x, float *p, int32 n)
+log_sum_exp(const float *x, float *p, int32 n, double *sum)
 {
 	int32		largest = 0;
 
@@ -59,7 +62,10 @@ log_sum_exp(const float *x, float *p, int32 n)
 			largest = i;
 	memcpy(p, x, sizeof(float) * n);
 	hart_kernels->softmax(p, n);
-	return (double) x[largest] - log(p[largest]);
+	*sum = 0;
+	for (int32 i = 0; i < n; i++)
+		*sum += p[i];
+	return (double) x[largest] - log(p[largest]) + log(*sum);
 }
 
 static void
@@ -73,13 +79,14 @@ score_task(void *arg, size_t begin, size_t end, int worker)
 	{
 		const float *x = hart_matrix_row(w->logits, row);
 		int32		target = w->targets[row];
-		double		lse = log_sum_exp(x, p, n);
+		double		sum;
+		double		lse = log_sum_exp(x, p, n, &sum);
 		Score		s = {.logprob = x[target] - lse, .rank = 1};
 
 		for (int32 i = 0; i < n; i++)
 		{
 			if (p[i] != 0)
-				s.entropy += p[i] * (lse - x[i]);
+				s.entropy += p[i] / sum * (lse - x[i]);
 			/* the first of equal ones is what greedy decoding takes */
 			s.rank += x[i] > x[target] || (x[i] == x[target] && i < target);
 		}
@@ -128,7 +135,8 @@ continuations_task(void *arg, size_t begin, size_t end, int worker)
 	for (size_t row = begin; row < end; row++)
 	{
 		const float *x = hart_matrix_row(w->logits, row);
-		double		shift = w->so_far[row] - log_sum_exp(x, p, n);
+		double		sum;
+		double		shift = w->so_far[row] - log_sum_exp(x, p, n, &sum);
 		Continuation *heap = w->best + row * w->k;
 		int32		kept = 0;
 

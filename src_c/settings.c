@@ -4,6 +4,7 @@
  */
 #include "hartonomous.h"
 
+#include <limits.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "utils/guc.h"
 
 #include "kernels.h"
+#include "prefix_store.h"
 #include "settings.h"
 #include "threads.h"
 
@@ -30,6 +32,7 @@ static const struct config_enum_entry kernel_options[] = {
 static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512"};
 
 int			hart_pin_percent = 75;
+int			hart_prefix_cache = 64;
 
 static int	threads = 0;
 static int	kernel = KERNEL_AUTO;
@@ -52,6 +55,13 @@ static void
 assign_kernel(int newval, void *extra)
 {
 	hart_select_kernels(kernel_names[newval]);
+}
+
+/* What no longer fits goes at once */
+static void
+assign_prefix_cache(int newval, void *extra)
+{
+	hart_prefix_trim(newval);
 }
 
 /* Workers stop between two pieces of work when the session is to be interrupted and CHECK_FOR_INTERRUPTS would act on it. */
@@ -124,6 +134,11 @@ hart_settings_init(void)
 							"A model of more pages than that is read tile by tile, which is slower.", &hart_pin_percent,
 							75, 0, 90,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("hart.prefix_cache",
+							"Memory for keys and values of earlier prompts of the session.",
+							"A prompt that begins like an earlier one takes up from there. 0 turns that off.", &hart_prefix_cache,
+							64, 0, MAX_KILOBYTES / 1024,
+							PGC_USERSET, GUC_UNIT_MB, NULL, assign_prefix_cache, NULL);
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("hart");
 #else

@@ -267,8 +267,6 @@ typedef struct
 	HartMatrix *a;				/* (m, k) */
 	HartMatrix *bt;				/* (n, k): b transposed */
 	HartMatrix *out;			/* (m, n) */
-	float	   *scratch;		/* a part for each worker */
-	size_t		scratch_size;
 } MultiplyWork;
 
 #define MULTIPLY_GRAIN 64		/* columns of the result a piece */
@@ -282,7 +280,7 @@ multiply_task(void *arg, size_t begin, size_t end, int worker)
 						  w->a->data, w->a->cols,
 						  hart_matrix_row(w->bt, begin), w->bt->cols,
 						  w->out->data + begin, w->out->cols,
-						  false, w->scratch + worker * w->scratch_size);
+						  false);
 }
 
 /* hart.matmul(a (m, k), b (k, n)) → (m, n) */
@@ -304,10 +302,7 @@ hart_matrix_multiply(PG_FUNCTION_ARGS)
 	else if (hart_matrix_elements(w.out) > 0)
 	{
 		w.bt = transpose(b);
-		w.scratch_size = hart_gemm_scratch(MULTIPLY_GRAIN, a->cols);
-		w.scratch = palloc_extended(hart_n_threads() * w.scratch_size * sizeof(float), MCXT_ALLOC_HUGE);
 		hart_run_parallel(b->cols, MULTIPLY_GRAIN, multiply_task, &w);
-		pfree(w.scratch);
 		pfree(w.bt);
 	}
 	PG_RETURN_MATRIX(w.out);

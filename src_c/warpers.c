@@ -7,46 +7,20 @@
  */
 #include "warpers.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
-/* The k-th largest of n numbers without NaN, k from 1; reorders them (Hoare's selection) */
-static float
-kth_largest(float *x, size_t n, size_t k)
+#include "kernels.h"
+
+static inline uint32_t
+bucket_of(float key)
 {
-	ptrdiff_t	low = 0;
-	ptrdiff_t	high = (ptrdiff_t) n - 1;
-	ptrdiff_t	wanted = (ptrdiff_t) k - 1;
+	uint32_t	bits;
 
-	while (low < high)
-	{
-		float		pivot = x[low + (high - low) / 2];
-		ptrdiff_t	i = low;
-		ptrdiff_t	j = high;
-
-		while (i <= j)
-		{
-			while (x[i] > pivot)
-				i++;
-			while (x[j] < pivot)
-				j--;
-			if (i <= j)
-			{
-				float		swap = x[i];
-
-				x[i++] = x[j];
-				x[j--] = swap;
-			}
-		}
-		if (wanted <= j)
-			high = j;
-		else if (wanted >= i)
-			low = i;
-		else
-			break;
-	}
-	return x[wanted];
+	memcpy(&bits, &key, sizeof(bits));
+	return bits >> 19;
 }
 
 /* A total order: the first of equal ones is better. (In transformers it depends on how torch sorts.) */
@@ -65,9 +39,9 @@ exchange(HartRanked *a, HartRanked *b)
 	*b = swap;
 }
 
-/* The worst of the best entries that together weigh at least `mass`; of all n when they weigh less. Reorders them. */
+/* The last of the best entries that together weigh at least `mass`; of all n > 0 when they weigh less. Reorders them (quickselect). */
 static HartRanked
-last_within(HartRanked *x, size_t n, double mass)
+last_ranked(HartRanked *x, size_t n, double mass)
 {
 	size_t		low = 0;		/* those before are within, and weigh `before` */
 	size_t		high = n;		/* those from here on are needed only if rounding asks for them */
@@ -107,80 +81,158 @@ last_within(HartRanked *x, size_t n, double mass)
 	return x[low];
 }
 
-double
-hart_total_weight(const HartCandidate *candidates, size_t n)
+/*
+ * Where the best tokens by `key` end that together weigh at least `mass` (each
+ * weighs 1 when counted): the last of them.  Keys are at least 0, +inf for what
+ * is to be left out.
+ *
+ * The weights are summed up in buckets; only the bucket in which the end lies is
+ * ranked.  A bucket has the first 12 bits of a float below its sign, so that keys
+ * of any size spread over many.
+ */
+static HartRanked
+last_within(const HartCandidates *c, bool counted, double mass)
 {
-	double		total = 0;
+	double		bucket[4096] = {0};
+	HartRanked *ranked = c->ranked;
+	size_t		n_all = 0;
+	size_t		n_ranked = 0;
+	uint32_t	end = 0;
 
-	for (size_t i = 0; i < n; i++)
-		total += candidates[i].weight;
-	return total;
+	/* no branch on what cannot be predicted, here and below */
+	for (size_t i = 0; i < c->n; i++)
+	{
+		ranked[n_all] = (HartRanked) {c->key[i], counted ? 1 : c->weight[i], (int32_t) i};
+		n_all += c->key[i] < INFINITY;
+	}
+	for (size_t i = 0; i < n_all; i++)
+		bucket[bucket_of(ranked[i].key)] += ranked[i].weight;
+	while (end < 4095 && bucket[end] < mass)
+		mass -= bucket[end++];
+	if (bucket[end] < mass)
+	{
+		/* by rounding more is asked for than there is: all are within */
+		mass = INFINITY;
+		while (end > 0 && bucket[end] == 0)
+			end--;
+	}
+	for (size_t i = 0; i < n_all; i++)
+	{
+		HartRanked	r = ranked[i];
+
+		ranked[n_ranked] = r;
+		n_ranked += bucket_of(r.key) == end;
+	}
+	return last_ranked(ranked, n_ranked, mass);
 }
 
-/* Temperature and top_k: those whose score is no less than the k-th, ties included */
-static size_t
-scaled_candidates(const HartWarpers *warpers, const float *scores, size_t n, HartCandidate *candidates, float *sorted)
+/* Take token i out of the candidates unless it is to be kept */
+static inline void
+keep_if(HartCandidates *c, size_t i, bool kept)
+{
+	c->scaled[i] = kept ? c->scaled[i] : -INFINITY;
+	c->weight[i] = kept ? c->weight[i] : 0;
+}
+
+double
+hart_total_weight(const HartCandidates *c)
+{
+	double		sum[4] = {0};
+	size_t		i = 0;
+
+	for (; i + 4 <= c->n; i += 4)
+		for (int j = 0; j < 4; j++)
+			sum[j] += c->weight[i + j];
+	for (; i < c->n; i++)
+		sum[0] += c->weight[i];
+	return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* The largest of n numbers, NaN left out; -inf when there is none */
+static float
+largest(const float *x, size_t n)
 {
 	float		max = -INFINITY;
-	float		least = -INFINITY;
-	size_t		n_numbers = 0;
-	size_t		kept = 0;
 
 	for (size_t i = 0; i < n; i++)
-		if (scores[i] > -INFINITY)
-		{
-			if (scores[i] > max)
-				max = scores[i];
-			sorted[n_numbers++] = scores[i];
-		}
-	if (warpers->top_k > 0 && (size_t) warpers->top_k < n_numbers)
-		least = kth_largest(sorted, n_numbers, (size_t) warpers->top_k);
-	for (size_t i = 0; i < n; i++)
-		if (scores[i] > -INFINITY && scores[i] >= least)
-		{
-			float		below = scores[i] == max ? 0 : scores[i] - max; /* also where both are infinite */
-			float		scaled = (float) (below / warpers->temperature);
-
-			candidates[kept++] = (HartCandidate) {(int32_t) i, scaled, expf(scaled)};
-		}
-	return kept;
+		max = x[i] > max ? x[i] : max;
+	return max;
 }
 
-/* The fewest likeliest that have a probability of top_p together */
-static size_t
-keep_top_p(HartCandidate *candidates, size_t n, double top_p, HartRanked *scratch)
+/* Scores over the temperature, from their largest; false when there is none */
+static bool
+scale(const HartWarpers *warpers, HartCandidates *c)
 {
-	double		total = hart_total_weight(candidates, n);
-	/* those that are lighter cannot weigh more than 1 - top_p, even together: they are outside, and need no rank */
-	double		least = (1 - top_p) * total / n * (1 - 1e-9);
-	size_t		n_ranked = 0;
-	size_t		kept = 0;
+	float		max = largest(c->scaled, c->n);
+	/* in float32 as transformers does, and neither 0 nor infinite */
+	float		temperature = (float) fmin(fmax(warpers->temperature, FLT_MIN), FLT_MAX);
+
+	if (max == -INFINITY)
+		return false;
+	for (size_t i = 0; i < c->n; i++)
+	{
+		float		below = c->scaled[i] == max ? 0 : c->scaled[i] - max;	/* also where both are infinite */
+
+		c->scaled[i] = below <= 0 ? below / temperature : -INFINITY;
+	}
+	return true;
+}
+
+/* What is lighter than exp(-80) of the largest is far below what a draw resolves: no weight, and no slow arithmetic of subnormals */
+static void
+weigh(HartCandidates *c)
+{
+	const float lightest = -80;
+
+	for (size_t i = 0; i < c->n; i++)
+		c->weight[i] = c->scaled[i] > lightest ? c->scaled[i] : lightest;
+	hart_kernels->softmax(c->weight, c->n);
+	for (size_t i = 0; i < c->n; i++)
+		c->weight[i] = c->scaled[i] > lightest ? c->weight[i] : 0;
+}
+
+/* Those whose score is no less than the k-th; top_k is less than n */
+static void
+keep_top_k(HartCandidates *c, size_t top_k)
+{
+	size_t		block = c->n / top_k;
+	float		least = 0;
 	HartRanked	last;
 
-	for (size_t i = 0; i < n; i++)
-		if (candidates[i].weight >= least)
-			scratch[n_ranked++] = (HartRanked) {-candidates[i].scaled, candidates[i].weight, candidates[i].token};
-	last = last_within(scratch, n_ranked, top_p * total);
-	for (size_t i = 0; i < n; i++)
-	{
-		HartRanked	ranked = {-candidates[i].scaled, candidates[i].weight, candidates[i].token};
+	/* k blocks have k maxima, so the k-th best is no worse than the least of these: what is worse needs no rank */
+	for (size_t i = 0; i < top_k; i++)
+		least = fminf(least, largest(c->scaled + i * block, block));
+	for (size_t i = 0; i < c->n; i++)
+		c->key[i] = c->scaled[i] >= least ? fabsf(c->scaled[i]) : INFINITY;
+	last = last_within(c, true, (double) top_k);
+	for (size_t i = 0; i < c->n; i++)
+		keep_if(c, i, c->key[i] <= last.key);
+}
 
-		if (!better(&last, &ranked))
-			candidates[kept++] = candidates[i];
-	}
-	return kept;
+/* The fewest likeliest that have a probability of top_p together, the first of equal ones */
+static void
+keep_top_p(HartCandidates *c, double top_p)
+{
+	double		total = hart_total_weight(c);
+	/* what is lighter cannot weigh more than 1 - top_p, even together: it is outside, and needs no rank */
+	float		least = (float) ((1 - top_p) * total / c->n * 0.999);
+	HartRanked	last;
+
+	for (size_t i = 0; i < c->n; i++)
+		c->key[i] = c->weight[i] >= least ? fabsf(c->scaled[i]) : INFINITY;
+	last = last_within(c, false, top_p * total);
+	for (size_t i = 0; i < c->n; i++)
+		keep_if(c, i, c->key[i] < last.key || (c->key[i] == last.key && (int32_t) i <= last.token));
 }
 
 /* Those at least min_p times as likely as the likeliest */
-static size_t
-keep_min_p(HartCandidate *candidates, size_t n, double min_p)
+static void
+keep_min_p(HartCandidates *c, double min_p)
 {
-	size_t		kept = 0;
+	float		max = largest(c->weight, c->n);
 
-	for (size_t i = 0; i < n; i++)
-		if (candidates[i].scaled == 0 || candidates[i].weight >= min_p)
-			candidates[kept++] = candidates[i];
-	return kept;
+	for (size_t i = 0; i < c->n; i++)
+		keep_if(c, i, c->scaled[i] == 0 || c->weight[i] >= min_p * max);
 }
 
 /*
@@ -188,56 +240,57 @@ keep_min_p(HartCandidate *candidates, size_t n, double min_p)
  * information is closest to its mean, the entropy; ties included (Meister et al.,
  * "Locally Typical Sampling", 2022).
  */
-static size_t
-keep_typical(HartCandidate *candidates, size_t n, double typical_p, HartRanked *scratch)
+static void
+keep_typical(HartCandidates *c, double typical_p)
 {
-	double		total = hart_total_weight(candidates, n);
-	double		log_total = log(total);
-	double		entropy = 0;
-	size_t		kept = 0;
+	double		total = hart_total_weight(c);
+	double		mean_scaled = 0;
 	HartRanked	last;
 
-	for (size_t i = 0; i < n; i++)
-		if (candidates[i].weight > 0)
-			entropy -= candidates[i].weight / total * (candidates[i].scaled - log_total);
-	for (size_t i = 0; i < n; i++)
-		scratch[i] = (HartRanked) {(float) fabs(log_total - candidates[i].scaled - entropy), candidates[i].weight, candidates[i].token};
-	last = last_within(scratch, n, typical_p * total);
-	for (size_t i = 0; i < n; i++)
-		if ((float) fabs(log_total - candidates[i].scaled - entropy) <= last.key)
-			candidates[kept++] = candidates[i];
-	return kept;
+	/* information is log(total of exp(scaled)) - scaled: the first part cancels out */
+	for (size_t i = 0; i < c->n; i++)
+		mean_scaled += c->weight[i] > 0 ? (double) c->weight[i] * c->scaled[i] : 0;
+	mean_scaled /= total;
+	for (size_t i = 0; i < c->n; i++)
+		c->key[i] = (float) fabs(c->scaled[i] - mean_scaled);
+	last = last_within(c, false, typical_p * total);
+	for (size_t i = 0; i < c->n; i++)
+		keep_if(c, i, c->key[i] <= last.key);
 }
 
 size_t
-hart_warp(const HartWarpers *warpers, const float *scores, size_t n, HartCandidate *candidates, HartRanked *scratch)
+hart_warp(const HartWarpers *warpers, HartCandidates *c)
 {
-	/* a HartRanked is larger than a float */
-	size_t		kept = scaled_candidates(warpers, scores, n, candidates, (float *) scratch);
+	size_t		left = 0;
 
-	if (kept == 0)
+	if (!scale(warpers, c))
 		return 0;
+	weigh(c);
+	if (warpers->top_k > 0 && (size_t) warpers->top_k < c->n)
+		keep_top_k(c, (size_t) warpers->top_k);
 	if (warpers->top_p < 1)
-		kept = keep_top_p(candidates, kept, warpers->top_p, scratch);
+		keep_top_p(c, warpers->top_p);
 	if (warpers->min_p > 0)
-		kept = keep_min_p(candidates, kept, warpers->min_p);
+		keep_min_p(c, warpers->min_p);
 	if (warpers->typical_p < 1)
-		kept = keep_typical(candidates, kept, warpers->typical_p, scratch);
-	return kept;
+		keep_typical(c, warpers->typical_p);
+	for (size_t i = 0; i < c->n; i++)
+		left += c->scaled[i] > -INFINITY;
+	return left;
 }
 
 size_t
-hart_draw(const HartCandidate *candidates, size_t n, double u)
+hart_draw(const HartCandidates *c, double u)
 {
-	double		target = u * hart_total_weight(candidates, n);
+	double		target = u * hart_total_weight(c);
 	double		sum = 0;
 	size_t		last = 0;
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < c->n; i++)
 	{
-		if (candidates[i].weight > 0)
+		if (c->weight[i] > 0)
 			last = i;			/* what has no weight is not drawn, nor by rounding at the end */
-		sum += candidates[i].weight;
+		sum += c->weight[i];
 		if (sum > target)
 			return i;
 	}

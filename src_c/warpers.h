@@ -9,14 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A token that may come next */
-typedef struct HartCandidate
-{
-	int32_t		token;
-	float		scaled;			/* (score - largest score) / temperature: at most 0 */
-	float		weight;			/* exp(scaled); its probability is its share of the sum */
-} HartCandidate;
-
 typedef struct HartWarpers
 {
 	double		temperature;	/* above 0 */
@@ -26,7 +18,7 @@ typedef struct HartWarpers
 	double		typical_p;		/* 1: all */
 } HartWarpers;
 
-/* What of hart_warp's scratch a candidate takes */
+/* A token among others that are to be ranked */
 typedef struct HartRanked
 {
 	float		key;			/* smaller is better */
@@ -34,20 +26,28 @@ typedef struct HartRanked
 	int32_t		token;
 } HartRanked;
 
+/* What may come next, an element for each token of the vocabulary, and working memory */
+typedef struct HartCandidates
+{
+	size_t		n;
+	float	   *scaled;			/* (score - largest score) / temperature; -inf: may not come */
+	float	   *weight;			/* of what may come, in proportion to its probability; else 0 */
+	float	   *key;
+	HartRanked *ranked;
+} HartCandidates;
+
 /*
- * The tokens that temperature, top_k, top_p, min_p and typical_p leave, applied
- * in this order, in ascending order of token.  Scores of -inf and NaN are never
- * left.  candidates and scratch have room for n.  Returns how many are left, 0
- * only when no score is a number above -inf.
+ * Leave what temperature, top_k, top_p, min_p and typical_p leave, applied in
+ * this order.  `scaled` holds the scores when called; NaN and -inf are never
+ * left.  Returns how many are left, 0 only when no score is a number above -inf.
  */
-extern size_t hart_warp(const HartWarpers *warpers, const float *scores, size_t n,
-						HartCandidate *candidates, HartRanked *scratch);
+extern size_t hart_warp(const HartWarpers *warpers, HartCandidates *c);
 
-/* The sum of the candidates' weights */
-extern double hart_total_weight(const HartCandidate *candidates, size_t n);
+/* The sum of the weights */
+extern double hart_total_weight(const HartCandidates *c);
 
-/* The candidate at the share u in [0, 1) of the total weight, in the order given */
-extern size_t hart_draw(const HartCandidate *candidates, size_t n, double u);
+/* The token at the share u in [0, 1) of the total weight, tokens in ascending order */
+extern size_t hart_draw(const HartCandidates *c, double u);
 
 /* A number in [0, 1) for each (seed, sequence, step): Philox4x32-10 */
 extern double hart_uniform(uint64_t seed, uint32_t sequence, uint32_t step);

@@ -31,7 +31,7 @@ static const char *const queries[] = {
 	" WHERE " NAMED " ORDER BY r.model_id, t.tensor_id",
 
 	"SELECT r.model_id, r.name, t.tensor_id, t.name, t.dtype, t.shape, t.bytes,"
-	" o.relation_type, o.parent_space, o.child_space, p.key, c.key, o.tensor_atom"
+	" o.relation_type, o.parent_space, o.child_space, p.key, c.key, o.atom_id"
 	" FROM hart.model_registry r JOIN hart.tensors t ON t.model_id OPERATOR(pg_catalog.=) r.model_id"
 	" LEFT JOIN hart.tensor_roles o ON o.model_id OPERATOR(pg_catalog.=) t.model_id AND o.tensor_id OPERATOR(pg_catalog.=) t.tensor_id"
 	" LEFT JOIN hart.neuron_spaces p ON p.model_id OPERATOR(pg_catalog.=) t.model_id AND p.space OPERATOR(pg_catalog.=) o.parent_space"

@@ -10,14 +10,14 @@ from collections import OrderedDict
 import llguidance
 import numpy
 
-from .database import rows, scalar
+from .database import rows
 from .errors import INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, HartError, quoted
 from .grammars import KINDS, compiled, grammar_error, no_text
+from .handles import Handles
 from .report import reported
-from .tokens import session_tokenizer
-from .vocabulary import Vocabulary
+from .vocabulary import kept, session_vocabulary
 
-TOKENIZERS, GRAMMARS, MATCHERS, HANDLES = 2, 32, 256, 10000  # kept in a session
+TOKENIZERS, GRAMMARS, MATCHERS = 2, 32, 256  # kept in a session
 NEVER = re.compile(b"[\0\xc0\xc1\xf5-\xff]")  # not in UTF-8, and U+0000 not in PostgreSQL's text
 
 
@@ -65,21 +65,16 @@ def session(plpy, GD):
 
 
 class Session:
-    """What a session keeps: vocabularies, grammars at their start, and open constraints, the latest used last."""
+    """What a session keeps: vocabularies in the library's form, grammars at their start, and open constraints."""
 
     def __init__(self):
-        self.tokenizers, self.grammars, self.handles = OrderedDict(), OrderedDict(), OrderedDict()
-        self.last, self.transaction = 0, None
+        self.tokenizers, self.grammars = OrderedDict(), OrderedDict()
+        self.constraints = Handles("constraint", "Open it with hart.open_constraint in this transaction.")
 
     def open(self, plpy, GD, model, kind, text):
         """The handle of a new constraint."""
-        transaction = scalar(plpy, GD, "SELECT pg_catalog.now() AS value")
-        if transaction != self.transaction:
-            # Errors skip the closing: what other transactions left open is forgotten here.
-            self.handles.clear()
-            self.transaction = transaction
-        tokenizer, size = session_tokenizer(plpy, GD, model)
-        words = kept(self.tokenizers, (id(tokenizer), size), TOKENIZERS, lambda: Words(tokenizer, size))
+        vocabulary = session_vocabulary(plpy, GD, model)
+        words = kept(self.tokenizers, vocabulary, TOKENIZERS, lambda: Words(vocabulary))
         grammar = kept(self.grammars, (words, kind, text), GRAMMARS, lambda: Grammar(words, kind, text))
         found = rows(
             plpy,
@@ -88,40 +83,18 @@ class Session:
             ["text"],
             [model],
         )
-        self.last += 1
-        self.handles[self.last] = Constraint(grammar, found[0]["eos_token_ids"] or [])
-        while len(self.handles) > HANDLES:
-            self.handles.popitem(last=False)
-        return self.last
+        return self.constraints.open(plpy, GD, Constraint(grammar, found[0]["eos_token_ids"] or []))
 
     def find(self, handle):
         """An open constraint; the least recently used ones lose what only saves work."""
-        if handle not in self.handles:
-            raise HartError(
-                f"constraint {handle} is not open",
-                INVALID_PARAMETER_VALUE,
-                hint="Open it with hart.open_constraint in this transaction.",
-            )
-        self.handles.move_to_end(handle)
-        if len(self.handles) > MATCHERS:
-            for n, old in enumerate(reversed(self.handles.values())):
-                if n >= MATCHERS:
-                    old.matcher = None
-        return self.handles[handle]
+        found = self.constraints.find(handle)
+        for old in self.constraints.beyond(MATCHERS):
+            old.matcher = None
+        return found
 
     def close(self, handle):
         """Forget a constraint, if it is there."""
-        self.handles.pop(handle, None)
-
-
-def kept(cache, key, most, make):
-    """What the cache has under a key, made when it is not there; the least recently used leave."""
-    if key not in cache:
-        cache[key] = make()
-        while len(cache) > most:
-            cache.popitem(last=False)
-    cache.move_to_end(key)
-    return cache[key]
+        self.constraints.close(handle)
 
 
 class Words:
@@ -130,10 +103,9 @@ class Words:
     is_tokenizer_wrapper = True
     bos_token_id = None
 
-    def __init__(self, tokenizer, size):
-        self.tokenizer = tokenizer  # keeps its id() from being used again
-        self.size = size
-        self.vocabulary = Vocabulary(tokenizer, size)
+    def __init__(self, vocabulary):
+        size = vocabulary.size
+        self.vocabulary, self.size = vocabulary, size
         self.tokens = [b"" if NEVER.search(spelling) else spelling for spelling in self.vocabulary.bytes] + [b"end of text"]
         for token, name in self.vocabulary.special.items():
             if token < size:

@@ -18,7 +18,7 @@ from .transaction import Transaction
 from .token_atoms import read_vocabulary
 
 COMMIT_BYTES = 64 << 20
-VOCABULARY_ROWS = 20_000  # tokens, or merges, in one transaction
+VOCABULARY_ROWS = 40_000  # tokens, or merges, in one transaction
 MAX_NAME = 63  # bytes, as for PostgreSQL's own names
 
 

@@ -2,11 +2,15 @@
 
 import json
 import re
+from collections import OrderedDict
 from contextlib import contextmanager
 from functools import cached_property
 
 from .errors import BAD_FILE_FORMAT
 from .tokenizer import DAMAGED, library_errors
+from .tokens import session_tokenizer
+
+CACHED = 4  # vocabularies kept in a session
 
 # A character that tokenizers do not join with what follows. Behind it, they add no space before a first word.
 ANCHOR = "\x02"
@@ -23,19 +27,23 @@ class Vocabulary:
         self.special = {i: str(t) if isinstance(t, str) else t.content for i, t in added.items() if t.special}
         if isinstance(unknown, str) and tokenizer.token_to_id(unknown) is not None:
             self.special[tokenizer.token_to_id(unknown)] = unknown
+        self.unknown = tokenizer.token_to_id(unknown) if isinstance(unknown, str) else None
+        self.kinds = decoder_kinds(tokenizer)
+
+    @cached_property
+    def bytes(self):
+        """The bytes of each token in the middle of a text, none for tokens that are not text."""
         with library_errors("the model's tokenizer cannot decode its own tokens", BAD_FILE_FORMAT, DAMAGED):
-            self.bytes = self._spellings()
+            return self._spellings()
 
     def _spellings(self):
-        """The bytes of each token in the middle of a text, none for tokens that are not text."""
         names = [None] * self.size
         for name, token in self.tokenizer.get_vocab(with_added_tokens=True).items():
             if token < self.size and token not in self.special:
                 names[token] = name
-        kinds = decoder_kinds(self.tokenizer)
-        if "ByteLevel" in kinds:
+        if "ByteLevel" in self.kinds:
             return [b"" if name is None else byte_level(name) for name in names]
-        return self._by_decoding(names, "ByteFallback" in kinds)
+        return self._by_decoding(names, "ByteFallback" in self.kinds)
 
     def _by_decoding(self, names, byte_fallback):
         """What each token adds to the text of a token before it."""
@@ -74,7 +82,11 @@ class Vocabulary:
         with as_text(self.tokenizer):
             alone = self._ids(["a"])[0]
             anchor = self._ids([ANCHOR])[0]
-        return anchor if self.spelling(alone) != b"a" else []
+        if "ByteLevel" in self.kinds:
+            spelled = b"".join(byte_level(self.tokenizer.id_to_token(token)) for token in alone)
+        else:
+            spelled = self.spelling(alone)
+        return [] if spelled == b"a" else anchor
 
     def spelling(self, ids):
         """The bytes that tokens spell together."""
@@ -108,6 +120,24 @@ class Vocabulary:
             ids.append(self.first[rest[:length]])
             rest = rest[length:]
         return ids
+
+
+def session_vocabulary(plpy, GD, model):
+    """The vocabulary of a model, from the session's cache when its tokenizer is still the same."""
+    tokenizer, size = session_tokenizer(plpy, GD, model)
+    # A vocabulary keeps its tokenizer, so the id() is nobody else's.
+    cache = GD.setdefault("hartonomous_vocabularies", OrderedDict())
+    return kept(cache, (id(tokenizer), size), CACHED, lambda: Vocabulary(tokenizer, size))
+
+
+def kept(cache, key, most, make):
+    """What the cache has under a key, made when it is not there; the least recently used leave."""
+    if key not in cache:
+        cache[key] = make()
+        while len(cache) > most:
+            cache.popitem(last=False)
+    cache.move_to_end(key)
+    return cache[key]
 
 
 @contextmanager

@@ -90,6 +90,8 @@ def test_standby(server, filled, folders):
                 assert replica.one("SELECT hart.generate(%s, 12, %s)", text["prompt"], name) == text["text"]
                 assert len(replica.all("SELECT * FROM hart.neighbors('the', 5, %s)", name)) == 5
                 assert len(replica.all("SELECT * FROM hart.neighbors('the', 5, %s, exact => false)", name)) == 5
+                for call in ("hart.perplexity(%s, %s)", "hart.embed(%s, %s)", "(SELECT text FROM hart.beam_search(%s, 4, 2, model => %s))"):
+                    assert replica.one(f"SELECT {call}", text["prompt"], name) == primary.one(f"SELECT {call}", text["prompt"], name)
             replica.execute("BEGIN READ ONLY")
             assert_answers(replica, NAMES[0])
             replica.execute("COMMIT")

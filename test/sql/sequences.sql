@@ -14,18 +14,14 @@ CREATE FUNCTION pg_temp.some_tokens(n int, seed int) RETURNS int[] LANGUAGE sql 
 CREATE FUNCTION pg_temp.upto(first int, last int) RETURNS int[] LANGUAGE sql AS $$ SELECT ARRAY(SELECT generate_series(first, last)) $$;
 -- Bytes of keys and values that the session holds (an empty memory context takes some hundred)
 CREATE FUNCTION pg_temp.held() RETURNS bigint LANGUAGE sql AS $$ SELECT (coalesce(sum(used_bytes), 0)::bigint / 1000) * 1000 FROM pg_backend_memory_contexts WHERE name = 'hart keys and values' $$;
-CREATE FUNCTION pg_temp.largest_difference(a real[], b real[]) RETURNS float8 LANGUAGE sql AS $$
-    SELECT max(CASE WHEN x = 'NaN' OR y = 'NaN' OR x IS NULL OR y IS NULL THEN 'Infinity' ELSE abs(x - y) END) FROM unnest(a, b) AS pair (x, y)
-$$;
-CREATE FUNCTION pg_temp.same_logits(a real[], b real[], description text) RETURNS text LANGUAGE sql AS $$ SELECT cmp_ok(pg_temp.largest_difference(a, b), '<', 1e-5::float8, description) $$;
 
 -- A batch is what its sequences are one by one -----------------------------------------------------
 
 CREATE TEMP TABLE prompt AS SELECT number, pg_temp.some_tokens(length, number) AS tokens, hart.logits(pg_temp.some_tokens(length, number), 'm') AS logits
 FROM (VALUES (0, 1), (1, 5), (7, 130), (2147483647, 300)) AS wanted (number, length);
 INSERT INTO opened SELECT 'a', hart.open_context('m');
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward(pg_temp.ctx(), tokens, 0, number), 1), logits, format('sequence %s by itself, of %s tokens', number, cardinality(tokens))) FROM prompt ORDER BY number;
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward(pg_temp.ctx(), tokens[cardinality(tokens):], cardinality(tokens) - 1, number), 1), logits, format('the others did not touch sequence %s', number)) FROM prompt ORDER BY number;
+SELECT is(hart.matrix_row(hart.forward(pg_temp.ctx(), tokens, 0, number), 1), logits, format('sequence %s by itself, of %s tokens', number, cardinality(tokens))) FROM prompt ORDER BY number;
+SELECT is(hart.matrix_row(hart.forward(pg_temp.ctx(), tokens[cardinality(tokens):], cardinality(tokens) - 1, number), 1), logits, format('the others did not touch sequence %s', number)) FROM prompt ORDER BY number;
 
 -- every prompt but for its last token, all rows of all sequences mixed; then the last tokens together
 INSERT INTO opened SELECT 'batch', hart.open_context('m');
@@ -33,9 +29,9 @@ SELECT hart.n_rows(hart.forward_batch(pg_temp.ctx('batch'), array_agg(token ORDE
 FROM prompt, unnest(tokens) WITH ORDINALITY AS t (token, pos) WHERE pos < cardinality(tokens) \gset
 SELECT is(:rows, (SELECT sum(cardinality(tokens) - 1)::int FROM prompt), 'logits of every token of a mixed batch');
 CREATE TEMP TABLE last AS SELECT hart.forward_batch(pg_temp.ctx('batch'), array_agg(tokens[cardinality(tokens)] ORDER BY number), array_agg(number ORDER BY number), array_agg(cardinality(tokens) - 1 ORDER BY number)) AS logits FROM prompt;
-SELECT pg_temp.same_logits(hart.matrix_row(last.logits, row_number::int), prompt.logits, format('sequence %s in the batch', number))
+SELECT is(hart.matrix_row(last.logits, row_number::int), prompt.logits, format('sequence %s in the batch', number))
 FROM (SELECT *, row_number() OVER (ORDER BY number) FROM prompt) AS prompt, last ORDER BY number;
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward_batch(pg_temp.ctx('batch'), '{5,6,7,8,9}', '{1,0,1,1,0}', '{4,1,5,6,2}'), 4),
+SELECT is(hart.matrix_row(hart.forward_batch(pg_temp.ctx('batch'), '{5,6,7,8,9}', '{1,0,1,1,0}', '{4,1,5,6,2}'), 4),
                            hart.logits((SELECT tokens[:4] FROM prompt WHERE number = 1) || '{5,7,8}'::int[], 'm'), 'rows of two sequences in turn, one of them run again from its fifth position');
 SELECT is(hart.n_rows(hart.forward_batch(pg_temp.ctx('batch'), '{}', '{}', '{}')) || ' x ' || hart.n_cols(hart.forward_batch(pg_temp.ctx('batch'), '{}', '{}', '{}')), '0 x 260', 'a batch of nothing');
 
@@ -47,25 +43,25 @@ SELECT hart.n_rows(hart.forward(pg_temp.ctx('fork'), tokens, 0)) AS trunk_rows F
 SELECT pg_temp.held() AS before \gset
 SELECT count(hart.fork_sequence(pg_temp.ctx('fork'), 0, i, n)) AS forked FROM (VALUES (1, 300), (2, 256), (3, 255), (4, 1), (5, 299)) AS f (i, n) \gset
 SELECT is(pg_temp.held(), :before::bigint, 'forks copy nothing');
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{11,12}', n, i), 1), hart.logits(tokens[:n] || '{11,12}'::int[], 'm'), format('a fork after %s positions goes on as if it had run them', n))
+SELECT is(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{11,12}', n, i), 1), hart.logits(tokens[:n] || '{11,12}'::int[], 'm'), format('a fork after %s positions goes on as if it had run them', n))
 FROM (VALUES (1, 300), (2, 256), (3, 255), (4, 1), (5, 299)) AS f (i, n), trunk ORDER BY i;
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{21}', 300), 1), hart.logits(tokens || 21, 'm'), 'the trunk goes on as if it had not been forked') FROM trunk;
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{22}', 302, 1), 1), hart.logits(tokens || '{11,12,22}'::int[], 'm'), 'and did not write into a fork') FROM trunk;
+SELECT is(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{21}', 300), 1), hart.logits(tokens || 21, 'm'), 'the trunk goes on as if it had not been forked') FROM trunk;
+SELECT is(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{22}', 302, 1), 1), hart.logits(tokens || '{11,12,22}'::int[], 'm'), 'and did not write into a fork') FROM trunk;
 SELECT cmp_ok(pg_temp.held() - :before, '>', 0::bigint, 'what was written was copied');
 SELECT count(hart.drop_sequence(pg_temp.ctx('fork'), i)) AS dropped FROM generate_series(1, 5) AS i \gset
 SELECT is(pg_temp.held(), :before::bigint, 'dropped forks leave nothing');
 -- the trunk goes, the fork stays
 SELECT hart.fork_sequence(pg_temp.ctx('fork'), 0, 1, 290) IS NULL AS forked, hart.drop_sequence(pg_temp.ctx('fork'), 0) IS NULL AS dropped \gset
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{31}', 290, 1), 1), hart.logits(tokens[:290] || 31, 'm'), 'a fork outlives its trunk') FROM trunk;
+SELECT is(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{31}', 290, 1), 1), hart.logits(tokens[:290] || 31, 'm'), 'a fork outlives its trunk') FROM trunk;
 SELECT pg_temp.refused('SELECT hart.fork_sequence(pg_temp.ctx(''fork''), 0, 2, 1)', '22023', 'a dropped sequence is none');
 -- in place, onto one that was something else, and of a fork
 SELECT hart.fork_sequence(pg_temp.ctx('fork'), 1, 1, 100) IS NULL AS cut \gset
 SELECT pg_temp.refused('SELECT hart.forward(pg_temp.ctx(''fork''), ''{1}'', 101, 1)', '22023', 'a sequence cut to 100 positions has no more');
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{41}', 100, 1), 1), hart.logits(tokens[:100] || 41, 'm'), 'and goes on from there') FROM trunk;
+SELECT is(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{41}', 100, 1), 1), hart.logits(tokens[:100] || 41, 'm'), 'and goes on from there') FROM trunk;
 SELECT hart.matrix_row(hart.forward(pg_temp.ctx('fork'), pg_temp.some_tokens(400, 3), 0, 8), 1) IS NULL AS ran \gset
 SELECT hart.fork_sequence(pg_temp.ctx('fork'), 1, 8, 50) IS NULL AS forked, hart.fork_sequence(pg_temp.ctx('fork'), 8, 9, 20) IS NULL AS again \gset
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{51}', 20, 9), 1), hart.logits(tokens[:20] || 51, 'm'), 'a fork of a fork that replaced a longer sequence') FROM trunk;
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{52}', 50, 8), 1), hart.logits(tokens[:50] || 52, 'm'), 'which was not touched') FROM trunk;
+SELECT is(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{51}', 20, 9), 1), hart.logits(tokens[:20] || 51, 'm'), 'a fork of a fork that replaced a longer sequence') FROM trunk;
+SELECT is(hart.matrix_row(hart.forward(pg_temp.ctx('fork'), '{52}', 50, 8), 1), hart.logits(tokens[:50] || 52, 'm'), 'which was not touched') FROM trunk;
 SELECT hart.fork_sequence(pg_temp.ctx('fork'), 8, 8, 0) IS NULL AS emptied \gset
 SELECT pg_temp.refused('SELECT hart.forward(pg_temp.ctx(''fork''), ''{1}'', 1, 8)', '22023', 'a fork of no positions is no sequence');
 
@@ -85,7 +81,7 @@ SELECT pg_temp.refused('SELECT ' || call, sqlstate, call) FROM (VALUES
     ('hart.forward_batch(pg_temp.ctx(), ''{1,2}'', ''{1,1}'', ''{5,7}'')', '22023'), ('hart.forward_batch(pg_temp.ctx(), ''{1,2}'', ''{1,1}'', ''{4,4}'')', '22023'), ('hart.forward_batch(pg_temp.ctx(), ''{1,2}'', ''{1,1}'', ''{4,3}'')', '22023'),
     ('hart.forward_batch(pg_temp.ctx(), ''{1,2}'', ''{1,1}'', ''{4,-1}'')', '54000'), ('hart.forward_batch(pg_temp.ctx(), ''{1}'', ''{1}'', ''{700}'')', '54000'), ('hart.forward_batch(pg_temp.ctx(), ''{1}'', ''{1}'', ''{2147483647}'')', '54000')
 ) AS bad (call, sqlstate);
-SELECT pg_temp.same_logits(hart.matrix_row(hart.forward(pg_temp.ctx(), tokens[5:5], 4, 1), 1), logits, 'what was refused changed nothing') FROM prompt WHERE number = 1;
+SELECT is(hart.matrix_row(hart.forward(pg_temp.ctx(), tokens[5:5], 4, 1), 1), logits, 'what was refused changed nothing') FROM prompt WHERE number = 1;
 SELECT ok(hart.forward_batch(pg_temp.ctx(), NULL, '{0}', '{0}') IS NULL AND hart.fork_sequence(pg_temp.ctx(), NULL, 1, 1) IS NULL AND hart.drop_sequence(pg_temp.ctx(), NULL) IS NULL, 'NULL gives NULL');
 SELECT is(hart.drop_sequence(pg_temp.ctx(), 12345)::text, '', 'there is nothing to drop where there is nothing');
 
