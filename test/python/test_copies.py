@@ -84,6 +84,15 @@ def test_standby(server, filled, folders):
             replica.execute("BEGIN READ ONLY")
             assert_answers(replica, NAMES[0])
             replica.execute("COMMIT")
+            text = primary.one("SELECT hart.decompose('a text for the standby'::text)")
+            caught_up()
+            assert replica.one("SELECT hart.recompose(%s)", text) == "a text for the standby"
+            assert replica.one("SELECT hart.decompose('a text for the standby'::text)") == text
+            tree = "SELECT level, position, atom_id FROM hart.decomposition(%s)"
+            assert replica.all(tree, text) == primary.all(tree, "a text for the standby")
+            assert len(replica.all(tree, "never stored")) == 28
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                replica.one("SELECT hart.decompose('never stored'::text)")
 
             edit = "UPDATE hart.tiles SET payload = {} WHERE (model_id, tensor_id, tile_no) = " \
                    "(SELECT model_id, tensor_id, 0 FROM hart.tensors JOIN hart.model_registry r USING (model_id) " \
