@@ -164,6 +164,8 @@ DECLARE
 BEGIN
     PERFORM hart.check_may_chart(model_id);
     EXECUTE format('SELECT count(*) FROM %s', leaf) INTO n;
+    -- attaching adds a foreign key, which takes this lock too: now, so that two sessions cannot wait for each other
+    LOCK TABLE hart.charts IN SHARE ROW EXCLUSIVE MODE;
     INSERT INTO hart.charts (model_id, chart, kind, mean, basis, scale, tokens, parameters, seed)
     VALUES (model_id, chart, CASE chart WHEN 0 THEN 'linear' ELSE 'neighbourhood' END, mean, basis, scale, n, coalesce(parameters, '{}'), seed);
     IF to_regclass(node) IS NULL THEN

@@ -23,11 +23,12 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN
     PERFORM hart.check_own_ingest(model_id);
     -- the tokens of the model hold the atoms: nobody can delete them
-    PERFORM hart.write_relations('merge', array_agg(p.atom_id ORDER BY m.rank, side.position), array_agg(c.atom_id ORDER BY m.rank, side.position),
-                                 array_agg(side.position ORDER BY m.rank, side.position), array_agg(m.rank ORDER BY m.rank, side.position), add_merges.model_id)
-    FROM unnest(ranks, merged, lefts, rights) AS m (rank, merged, a, b)
-    CROSS JOIN LATERAL (VALUES (0, m.a), (1, m.b)) AS side (position, token_id)
-    JOIN hart.tokens p ON p.model_id = add_merges.model_id AND p.token_id = m.merged
-    JOIN hart.tokens c ON c.model_id = add_merges.model_id AND c.token_id = side.token_id;
+    PERFORM hart.write_relations('merge', j.parents || j.parents, j.lefts || j.rights, array_fill(0, ARRAY[j.n]) || array_fill(1, ARRAY[j.n]), j.ranks || j.ranks, add_merges.model_id)
+    FROM (SELECT count(*)::integer AS n, array_agg(p.atom_id) AS parents, array_agg(l.atom_id) AS lefts, array_agg(r.atom_id) AS rights, array_agg(m.rank) AS ranks
+          FROM unnest(ranks, merged, lefts, rights) AS m (rank, merged, l, r)
+          JOIN hart.tokens p ON p.model_id = add_merges.model_id AND p.token_id = m.merged
+          JOIN hart.tokens l ON l.model_id = add_merges.model_id AND l.token_id = m.l
+          JOIN hart.tokens r ON r.model_id = add_merges.model_id AND r.token_id = m.r) AS j
+    WHERE j.n > 0;
 END $$;
 COMMENT ON FUNCTION hart.add_merges(integer, integer[], integer[], integer[], integer[]) IS 'merges of the model that this session is ingesting, in numbers of its tokens';

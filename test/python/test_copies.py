@@ -100,6 +100,15 @@ def test_standby(server, filled, folders):
                 pieces = "".join(piece for piece, in cursor)
             replica.execute("COMMIT")
             assert pieces == primary.one(f"SELECT text FROM hart.generate_many('{{The}}', 12, '{NAMES[0]}', temperature => 1, seed => 8)")
+            text = primary.one("SELECT hart.decompose('a text for the standby'::text)")
+            caught_up()
+            assert replica.one("SELECT hart.recompose(%s)", text) == "a text for the standby"
+            assert replica.one("SELECT hart.decompose('a text for the standby'::text)") == text
+            tree = "SELECT level, position, atom_id FROM hart.decomposition(%s)"
+            assert replica.all(tree, text) == primary.all(tree, "a text for the standby")
+            assert len(replica.all(tree, "never stored")) == 28
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                replica.one("SELECT hart.decompose('never stored'::text)")
 
             edit = "UPDATE hart.tiles SET payload = {} WHERE (model_id, tensor_id, tile_no) = " \
                    "(SELECT model_id, tensor_id, 0 FROM hart.tensors JOIN hart.model_registry r USING (model_id) " \
