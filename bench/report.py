@@ -34,6 +34,15 @@ def decode_rows(figures):
         yield "    of the read bandwidth", f"{share:.0%} ({read:.1f} GB/s of weights)", goal
 
 
+def batch_rows(figures):
+    for threads, batches in figures["batch"].items():
+        alone = 1000 / median(time for one in figures["decode"][threads] for time in one)
+        for sequences, times in batches.items():
+            rate = sequences * 1000 / median(times)
+            name = f"decode of {sequences} sequences together, {threads} thread(s)"
+            yield name, f"{rate:.1f} tokens/s", f"{rate / alone:.1f} times one alone"
+
+
 def prefill_rows(figures):
     for threads, lengths in figures["prefill"].items():
         for length, times in lengths.items():
@@ -65,7 +74,7 @@ def peer_rows(figures):
 def print_report(figures):
     """Aligned columns, good in a terminal and in a text file."""
     print(f"{figures['date']}, {figures['machine']}\n{figures['server']}\n")
-    rows = [row for part in (bandwidth_rows, decode_rows, prefill_rows, ingest_rows, score_rows, peer_rows) for row in part(figures)]
+    rows = [row for part in (bandwidth_rows, decode_rows, batch_rows, prefill_rows, ingest_rows, score_rows, peer_rows) for row in part(figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for name, value, remark in rows:
         print(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {remark}".rstrip())
