@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-#include "catalog/pg_type.h"
+#include "access/htup_details.h"
 #include "funcapi.h"
 #include "utils/array.h"
 
