@@ -14,13 +14,31 @@ SQL_PARTS = \
 	sql/weights.sql \
 	sql/atoms.sql \
 	sql/decompose.sql \
-	sql/neurons.sql \
+	sql/charts.sql \
 	sql/ingest.sql \
 	sql/vocabulary.sql \
+	sql/neurons.sql \
 	sql/python.sql \
+	sql/constraints.sql \
+	sql/positions.sql \
+	sql/geometry_learning.sql \
+	sql/nearest.sql \
+	sql/neighbors.sql \
+	sql/why_near.sql \
 	sql/context.sql \
+	sql/prefix.sql \
 	sql/transformer.sql \
-	sql/generate.sql
+	sql/generation_options.sql \
+	sql/sampling.sql \
+	sql/logits.sql \
+	sql/generation.sql \
+	sql/choices.sql \
+	sql/generate.sql \
+	sql/generate_many.sql \
+	sql/generate_stream.sql \
+	sql/chat.sql \
+	sql/scores.sql \
+	sql/beam_search.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built  = $(INSTALL_SQL)

@@ -1,5 +1,5 @@
 -- The primitives that the transformer is written with. A context is one run of a model: its weights under
--- the statement's snapshot, and the keys and values of the positions run so far. It lives until it is closed, or to the end of
+-- the statement's snapshot, and the keys and values of the positions run so far, of one sequence or several. It lives until it is closed, or to the end of
 -- the (sub)transaction that opened it. Every function below that takes one reads or changes that state, so all are VOLATILE and stay in one process.
 
 CREATE TYPE hart.context;
@@ -46,10 +46,26 @@ COMMENT ON FUNCTION hart.head_norm(hart.context, integer, text, hart.matrix) IS 
 CREATE FUNCTION hart.rope(ctx hart.context, x hart.matrix, pos integer) RETURNS hart.matrix
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'hart_rope';
 COMMENT ON FUNCTION hart.rope(hart.context, hart.matrix, integer) IS 'rotary position embedding of queries or keys, row i at position pos + i (Su et al., 2021)';
+CREATE FUNCTION hart.rope(ctx hart.context, x hart.matrix, positions integer[]) RETURNS hart.matrix
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'hart_rope_positions';
+COMMENT ON FUNCTION hart.rope(hart.context, hart.matrix, integer[]) IS 'rotary position embedding of queries or keys, each row at its own position';
 CREATE FUNCTION hart.attend(ctx hart.context, layer integer, q hart.matrix, k hart.matrix, v hart.matrix, pos integer) RETURNS hart.matrix
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'hart_attend';
 COMMENT ON FUNCTION hart.attend(hart.context, integer, hart.matrix, hart.matrix, hart.matrix, integer) IS
-    'keep k and v as positions pos on, then softmax(q kᵀ / √head_dim) v of each row over the positions up to its own; query heads share key heads (Ainslie et al., GQA, 2023)';
+    'keep k and v as positions pos on of sequence 0, then softmax(q kᵀ / √head_dim) v of each row over the positions up to its own; query heads share key heads (Ainslie et al., GQA, 2023)';
+CREATE FUNCTION hart.attend(ctx hart.context, layer integer, q hart.matrix, k hart.matrix, v hart.matrix, sequences integer[], positions integer[]) RETURNS hart.matrix
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'hart_attend_sequences';
+COMMENT ON FUNCTION hart.attend(hart.context, integer, hart.matrix, hart.matrix, hart.matrix, integer[], integer[]) IS
+    'the same with rows of several sequences, in any order as long as the positions of each sequence follow one another: a row attends to its own sequence';
 CREATE FUNCTION hart.swiglu(gate hart.matrix, up hart.matrix) RETURNS hart.matrix
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_swiglu';
 COMMENT ON FUNCTION hart.swiglu(hart.matrix, hart.matrix) IS 'silu(gate) · up, number by number (Shazeer, 2020)';
+
+-- Sequences: texts that one context runs side by side, numbered from 0. One begins when it is first named; running a position again forgets what followed it.
+CREATE FUNCTION hart.fork_sequence(ctx hart.context, from_sequence integer, to_sequence integer, n_positions integer) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'hart_fork_sequence';
+COMMENT ON FUNCTION hart.fork_sequence(hart.context, integer, integer, integer) IS
+    'make to_sequence the first n_positions of from_sequence, whatever it was before; keys and values are shared until one of the two writes';
+CREATE FUNCTION hart.drop_sequence(ctx hart.context, sequence integer) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'hart_drop_sequence';
+COMMENT ON FUNCTION hart.drop_sequence(hart.context, integer) IS 'let go of the keys and values of a sequence, if there are any';

@@ -30,7 +30,6 @@ COMMENT ON FUNCTION hart.find_atoms(text, bytea[], bigint[]) IS 'stored atoms of
 CREATE FUNCTION hart.store_atoms(modality text, contents bytea[], wanted bigint[], OUT ids bigint[], OUT added bigint[]) RETURNS record
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    missing integer[];
     missing_contents bytea[];
     missing_wanted bigint[];
     new_ids bigint[];
@@ -38,17 +37,12 @@ BEGIN
     ids := hart.find_atoms(modality, contents, wanted);
     added := '{}';
     FOR round IN 0 .. 4096 LOOP
-        missing := array_positions(ids, NULL);
-        EXIT WHEN cardinality(missing) = 0;
+        EXIT WHEN array_position(ids, NULL) IS NULL;
+        -- never by subscript: that would walk an array of bytea from its start every time
+        SELECT array_agg(t.content), array_agg(t.wanted) INTO missing_contents, missing_wanted FROM unnest(ids, contents, wanted) AS t (id, content, wanted) WHERE t.id IS NULL;
         IF round = 4096 THEN
-            RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('all 4096 ids of the Hilbert cell of atom %s are taken', wanted[missing[1]]),
+            RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('all 4096 ids of the Hilbert cell of atom %s are taken', missing_wanted[1]),
                 HINT = 'Delete atoms that nothing needs.';
-        END IF;
-        IF cardinality(missing) = cardinality(ids) THEN
-            missing_contents := contents;
-            missing_wanted := wanted;
-        ELSE
-            SELECT array_agg(contents[i] ORDER BY n), array_agg(wanted[i] ORDER BY n) INTO missing_contents, missing_wanted FROM unnest(missing) WITH ORDINALITY AS m (i, n);
         END IF;
         -- in the order of ids, so that sessions that add the same atoms wait for each other in one order
         EXECUTE format('WITH inserted AS (INSERT INTO hart.stored_atoms_%s (id, geom, raw_value) SELECT w.id, hart.atom_geometry(w.id), w.content FROM unnest($1, $2) AS w (content, id) ORDER BY w.id'
@@ -60,15 +54,21 @@ BEGIN
         ELSE
             -- some were there by now, some twice among those wanted, and some ids belong to other contents: those try the next tie-breaker
             ids := hart.find_atoms(modality, contents, wanted);
-            wanted := ARRAY(SELECT CASE WHEN i IS NULL THEN w & ~4095::bigint | (w + 1) & 4095 ELSE w END FROM unnest(wanted, ids) WITH ORDINALITY AS t (w, i, n) ORDER BY n);
+            wanted := ARRAY(SELECT CASE WHEN i IS NULL THEN (w & ~4095::bigint) | ((w + 1) & 4095) ELSE w END FROM unnest(wanted, ids) WITH ORDINALITY AS t (w, i, n) ORDER BY n);
         END IF;
     END LOOP;
 END $$;
 COMMENT ON FUNCTION hart.store_atoms(text, bytea[], bigint[]) IS
     'atoms of a modality (token, text or tensor) with these contents: found, or added at these ids or, where an id belongs to another content, at the next free tie-breaker; tells the ids and which of them were added';
 
+CREATE FUNCTION hart.write_relations(relation_type text, parents bigint[], children bigint[], positions integer[], ranks integer[] DEFAULT '{}', model_id integer DEFAULT 0) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_write_relations';
+COMMENT ON FUNCTION hart.write_relations(text, bigint[], bigint[], integer[], integer[], integer) IS
+    'append relations to hart.stored_relations, for its owner: their atoms are not looked for, whoever calls it has locked them; with ranks they are merges of a model';
+REVOKE EXECUTE ON FUNCTION hart.write_relations(text, bigint[], bigint[], integer[], integer[], integer) FROM PUBLIC;
+
 CREATE FUNCTION hart.store_components(modality text, contents bytea[], ids bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE SET session_replication_role = replica AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     children bigint[];
     added bigint[];
@@ -87,8 +87,7 @@ BEGIN
     END IF;
     PERFORM hart.lock_atoms('byte', ARRAY(SELECT id FROM unnest(children) AS id WHERE id >> 60 = 1));
     PERFORM hart.lock_atoms('character', ARRAY(SELECT id FROM unnest(children) AS id WHERE id >> 60 = 2));
-    INSERT INTO hart.stored_relations_composition (parent_id, child_id, relation_type, position)
-    SELECT ids[c.parent], c.child_id, 'composition', c.position FROM hart.components(modality, contents) AS c;
+    PERFORM hart.write_relations('composition', array_agg(ids[c.parent]), array_agg(c.child_id), array_agg(c.position)) FROM hart.components(modality, contents) AS c;
 END $$;
 COMMENT ON FUNCTION hart.store_components(text, bytea[], bigint[]) IS 'store the characters and bytes of atoms that were just added, and the relations to them';
 
@@ -107,7 +106,7 @@ END $$;
 COMMENT ON FUNCTION hart.lock_atoms(text, bigint[]) IS 'keep these atoms of a modality, each named once, from being deleted until the transaction ends; error when one is gone';
 
 CREATE FUNCTION hart.store_text(content bytea) RETURNS bigint
-LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $$
+LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     root_ids bigint[] := hart.atom_ids('text', ARRAY[content]);
     root bigint := (hart.find_atoms('text', ARRAY[content], root_ids))[1];
@@ -115,7 +114,6 @@ DECLARE
     segments bytea[];
     sequence integer[];
     segment_ids bigint[];
-    fresh integer[];
 BEGIN
     IF NOT has_table_privilege(hart.calling_role(), 'hart.stored_atoms', 'INSERT') THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to store texts',
@@ -136,12 +134,9 @@ BEGIN
         RETURN root;
     END IF;
     SELECT s.ids, s.added INTO segment_ids, added FROM hart.store_atoms('text', segments, hart.atom_ids('text', segments)) AS s;
-    fresh := ARRAY(SELECT n FROM unnest(segment_ids) WITH ORDINALITY AS s (id, n) WHERE id IN (SELECT unnest(added)) ORDER BY n);
-    PERFORM hart.store_components('text', ARRAY(SELECT segments[n] FROM unnest(fresh) WITH ORDINALITY AS f (n, m) ORDER BY m),
-                                          ARRAY(SELECT segment_ids[n] FROM unnest(fresh) WITH ORDINALITY AS f (n, m) ORDER BY m));
+    PERFORM hart.store_components('text', array_agg(t.content), array_agg(t.id)) FROM unnest(segment_ids, segments) AS t (id, content) WHERE t.id IN (SELECT unnest(added)) HAVING count(*) > 0;
     PERFORM hart.lock_atoms('text', segment_ids);
-    INSERT INTO hart.stored_relations_composition (parent_id, child_id, relation_type, position)
-    SELECT root, segment_ids[s.n], 'composition', s.place - 1 FROM unnest(sequence) WITH ORDINALITY AS s (n, place);
+    PERFORM hart.write_relations('composition', array_agg(root), array_agg(segment_ids[s.n]), array_agg(s.place::integer - 1)) FROM unnest(sequence) WITH ORDINALITY AS s (n, place);
     RETURN root;
 END $$;
 COMMENT ON FUNCTION hart.store_text(bytea) IS 'atom of a text, stored with all its parts unless it is there already; for roles that may INSERT into hart.stored_atoms';
@@ -237,10 +232,12 @@ BEGIN
         FROM hart.components('text', segments) AS c
     ), place AS (
         SELECT s.n::integer - 1 AS n, s.segment FROM unnest(sequence) WITH ORDINALITY AS s (segment, n)
+    ), segment AS (
+        SELECT s.segment::integer, s.content, s.id FROM unnest(segments, segment_ids) WITH ORDINALITY AS s (content, id, segment)
     ), node AS (
         SELECT 0 AS level, 0 AS position, NULL::bigint AS parent_id, root AS id, 'text' AS modality, whole AS content, ARRAY[]::integer[] AS path
         UNION ALL
-        SELECT 1, p.n, root, segment_ids[p.segment], 'text', segments[p.segment], ARRAY[p.n] FROM place AS p WHERE below = 1
+        SELECT 1, p.n, root, s.id, 'text', s.content, ARRAY[p.n] FROM place AS p JOIN segment AS s USING (segment) WHERE below = 1
         UNION ALL
         SELECT below + 1, c.place, segment_ids[c.segment], c.id, c.modality, c.content, ARRAY[p.n, c.place] FROM place AS p JOIN part AS c USING (segment)
         UNION ALL
@@ -278,7 +275,7 @@ BEGIN
         SELECT 0 AS level, 0 AS position, NULL::bigint AS parent_id, decomposition.id AS id, ARRAY[]::integer[] AS path
         UNION ALL
         SELECT n.level + 1, r.position, r.parent_id, r.child_id, n.path || r.position
-        FROM node AS n JOIN hart.stored_relations_composition AS r ON r.parent_id = n.id
+        FROM node AS n JOIN hart.stored_relations AS r ON r.parent_id = n.id AND r.relation_type = 'composition'
     )
     SELECT n.level, n.position, n.parent_id, n.id, hart.atom_modality(n.id), coalesce(hart.atom_content(n.id), a.raw_value)
     FROM node AS n LEFT JOIN hart.stored_atoms AS a ON a.id = n.id AND hart.atom_content(n.id) IS NULL ORDER BY n.path;

@@ -1,78 +1,40 @@
 -- From a prompt to its continuation.
 
-CREATE FUNCTION hart.check_prompt(tokens integer[], context_length integer) RETURNS void
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
-BEGIN
-    IF tokens IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'prompt must not be null',
-            HINT = 'Use coalesce where a prompt may be missing.';
-    ELSIF array_ndims(tokens) > 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('prompt is an array of %s dimensions', array_ndims(tokens)),
-            HINT = 'Pass the tokens of one prompt, in one dimension.';
-    ELSIF cardinality(tokens) = 0 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'prompt is empty',
-            HINT = 'This model''s tokenizer begins a text with no token of its own, so give at least one.';
-    ELSIF cardinality(tokens) > context_length THEN
-        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded',
-            MESSAGE = format('prompt of %s tokens exceeds the context length of %s', cardinality(tokens), context_length),
-            HINT = 'Shorten the prompt, or use a model with a longer context.';
-    END IF;
-END $$;
-COMMENT ON FUNCTION hart.check_prompt(integer[], integer) IS 'error unless there is a token and they fit the context';
-
-CREATE FUNCTION hart.logits(tokens integer[], model text DEFAULT NULL) RETURNS real[]
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 1000000 AS $$
+CREATE FUNCTION hart.generate(
+    prompt text, max_tokens integer DEFAULT 64, model text DEFAULT NULL,
+    temperature float8 DEFAULT 0, top_k integer DEFAULT 0, top_p float8 DEFAULT 1, min_p float8 DEFAULT 0, typical_p float8 DEFAULT 1,
+    repetition_penalty float8 DEFAULT 1, presence_penalty float8 DEFAULT 0, frequency_penalty float8 DEFAULT 0, logit_bias jsonb DEFAULT NULL, seed bigint DEFAULT NULL,
+    min_tokens integer DEFAULT 0, stop text[] DEFAULT NULL, stop_tokens integer[] DEFAULT NULL, choices text[] DEFAULT NULL, regex text DEFAULT NULL, json_schema jsonb DEFAULT NULL, grammar text DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000000 AS $$
 DECLARE
-    ctx hart.context := hart.open_context(model);
-    logits hart.matrix;
+    options CONSTANT hart.generation_options := hart.generation_options(max_tokens, temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty, frequency_penalty,
+                                                 logit_bias, seed, min_tokens, stop, stop_tokens, choices, regex, json_schema, grammar);
 BEGIN
-    PERFORM hart.check_prompt(tokens, hart.max_positions(ctx));
-    logits := hart.forward(ctx, tokens, 0);
-    PERFORM hart.close_context(ctx);
-    RETURN hart.matrix_row(logits, 1);
+    RETURN hart.generate_text(hart.tokenize(prompt, model), options, model);
 END $$;
-COMMENT ON FUNCTION hart.logits(integer[], text) IS 'logits of the token after the last of those given, one for each token of the vocabulary';
+COMMENT ON FUNCTION hart.generate(text, integer, text, float8, integer, float8, float8, float8, float8, float8, float8, jsonb, bigint, integer, text[], integer[], text[], text, jsonb, text) IS
+    'continuation of a prompt, without the prompt, by the model named (by default the setting hart.model, else the only one); see docs/generate.md for the options';
 
-CREATE FUNCTION hart.generate_tokens(tokens integer[], max_tokens integer DEFAULT 64, model text DEFAULT NULL) RETURNS integer[]
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 10000000 AS $$
+CREATE FUNCTION hart.generate_tokens(
+    tokens integer[], max_tokens integer DEFAULT 64, model text DEFAULT NULL,
+    temperature float8 DEFAULT 0, top_k integer DEFAULT 0, top_p float8 DEFAULT 1, min_p float8 DEFAULT 0, typical_p float8 DEFAULT 1,
+    repetition_penalty float8 DEFAULT 1, presence_penalty float8 DEFAULT 0, frequency_penalty float8 DEFAULT 0, logit_bias jsonb DEFAULT NULL, seed bigint DEFAULT NULL,
+    min_tokens integer DEFAULT 0, stop text[] DEFAULT NULL, stop_tokens integer[] DEFAULT NULL, choices text[] DEFAULT NULL, regex text DEFAULT NULL, json_schema jsonb DEFAULT NULL, grammar text DEFAULT NULL)
+RETURNS integer[]
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000000 AS $$
 DECLARE
-    ctx hart.context;
-    eos integer[];
-    pos integer := cardinality(tokens);
-    logits hart.matrix;
-    token integer;
-    continuation integer[] := '{}';
+    options CONSTANT hart.generation_options := hart.generation_options(max_tokens, temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty, frequency_penalty,
+                                                 logit_bias, seed, min_tokens, stop, stop_tokens, choices, regex, json_schema, grammar);
+    -- text is needed only to find stop strings in it
+    g hart.generation := hart.begin_generation(tokens, options, model, with_text => stop IS NOT NULL);
 BEGIN
-    IF max_tokens IS NULL OR max_tokens < 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('max_tokens must be at least 1, not %s', coalesce(max_tokens::text, 'null')),
-            HINT = 'Ask for one token or more.';
-    END IF;
-    ctx := hart.open_context(model);
-    PERFORM hart.check_prompt(tokens, hart.max_positions(ctx));
-    SELECT r.eos_token_ids INTO eos FROM hart.model_registry r WHERE r.model_id = hart.resolve_model(model);
-
-    logits := hart.forward(ctx, tokens, 0);
     LOOP
-        token := hart.argmax(logits);
-        continuation := continuation || token;
-        EXIT WHEN token = ANY (eos) OR cardinality(continuation) = max_tokens OR pos = hart.max_positions(ctx);
-        logits := hart.forward(ctx, ARRAY[token], pos);
-        pos := pos + 1;
+        g := hart.next_token(g);
+        EXIT WHEN g.finish_reason IS NOT NULL;
     END LOOP;
-
-    PERFORM hart.close_context(ctx);
-    RETURN continuation;
+    PERFORM hart.close_context(g.ctx);
+    RETURN g.tokens;
 END $$;
-COMMENT ON FUNCTION hart.generate_tokens(integer[], integer, text) IS
-    'token ids that continue those given, each the likeliest; ends with an end-of-text token, after max_tokens, or where the context is full';
-
--- unsafe as PL/Python is that runs queries: it does so in subtransactions, which a parallel plan does not allow
-CREATE FUNCTION hart.generate(prompt text, max_tokens integer DEFAULT 64, model text DEFAULT NULL) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 10000000 AS $$
-DECLARE
-    tokens integer[] := hart.tokenize(prompt, model);
-BEGIN
-    RETURN hart.detokenize_continuation(tokens, hart.generate_tokens(tokens, max_tokens, model), model);
-END $$;
-COMMENT ON FUNCTION hart.generate(text, integer, text) IS
-    'continuation of a prompt, without the prompt: greedily at most max_tokens tokens by the model named (by default the setting hart.model, else the only one)';
+COMMENT ON FUNCTION hart.generate_tokens(integer[], integer, text, float8, integer, float8, float8, float8, float8, float8, float8, jsonb, bigint, integer, text[], integer[], text[], text, jsonb, text) IS
+    'token ids that continue those given, with the options of hart.generate; the token that ended it included';

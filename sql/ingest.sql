@@ -28,6 +28,7 @@ BEGIN
         PERFORM FROM hart.model_registry r WHERE r.model_id = dead AND r.state = 'ingesting' FOR UPDATE SKIP LOCKED;
         IF FOUND THEN
             BEGIN
+                PERFORM hart.drop_positions(dead);
                 EXECUTE format('DROP TABLE IF EXISTS hart.tiles_%s', dead);
                 PERFORM hart.forget_model(dead);
             EXCEPTION WHEN lock_not_available OR dependent_objects_still_exist THEN
@@ -149,6 +150,7 @@ CREATE FUNCTION hart.abort_ingest(model_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM hart.check_own_ingest(model_id);
+    PERFORM hart.drop_positions(model_id);
     EXECUTE format('DROP TABLE IF EXISTS hart.tiles_%s', model_id);
     PERFORM hart.forget_model(model_id);
     PERFORM pg_advisory_unlock(hart.ingest_lock_class(), model_id);
@@ -170,6 +172,7 @@ BEGIN
             HINT = 'SELECT name FROM hart.models lists the models.';
     END IF;
     -- with the rights of the caller: who owns the tiles may drop the model
+    PERFORM hart.drop_positions(dropped);
     EXECUTE format('DROP TABLE IF EXISTS hart.tiles_%s', dropped);
     PERFORM hart.forget_model(dropped);
 END $$;

@@ -20,14 +20,14 @@ COMMENT ON FUNCTION hart.load_python() IS
 
 -- Tokens ------------------------------------------------------------------------------------------
 
-CREATE FUNCTION hart.tokenize(text text, model text DEFAULT NULL) RETURNS int[]
+CREATE FUNCTION hart.tokenize(text text, model text DEFAULT NULL, add_special_tokens bool DEFAULT true) RETURNS int[]
 LANGUAGE plpython3u STABLE AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
-return tokens.encode(plpy, GD, text, model)
+return tokens.encode(plpy, GD, text, model, add_special_tokens)
 $$;
-COMMENT ON FUNCTION hart.tokenize(text, text) IS
-'token ids of a text, special tokens recognised and added as the model''s tokenizer does';
+COMMENT ON FUNCTION hart.tokenize(text, text, bool) IS
+'token ids of a text, special tokens recognised, and added as the model''s tokenizer does unless told not to';
 
 CREATE FUNCTION hart.detokenize(tokens int[], model text DEFAULT NULL) RETURNS text
 LANGUAGE plpython3u STABLE AS $$
@@ -46,6 +46,27 @@ return tokens.continuation(plpy, GD, prompt, continuation, model)
 $$;
 COMMENT ON FUNCTION hart.detokenize_continuation(int[], int[], text) IS
 'text that the second array of token ids adds to the text of the first';
+
+CREATE TYPE hart.text_piece AS (piece text, stopped boolean, held text, tokenizer text, "window" integer[], shown text, pending integer);
+COMMENT ON TYPE hart.text_piece IS 'a piece of a text that grows by tokens, and what is needed for the next piece';
+
+CREATE FUNCTION hart.begin_pieces(prompt int[], model text DEFAULT NULL) RETURNS hart.text_piece
+LANGUAGE plpython3u STABLE AS $$
+if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
+from hartonomous_server import tokens
+return tokens.begin_pieces(plpy, GD, prompt, model)
+$$;
+COMMENT ON FUNCTION hart.begin_pieces(int[], text) IS
+'the empty piece of text after a prompt';
+
+CREATE FUNCTION hart.next_piece(text hart.text_piece, token int, stop text[], ends boolean) RETURNS hart.text_piece
+LANGUAGE plpython3u STABLE AS $$
+if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
+from hartonomous_server import tokens
+return tokens.next_piece(plpy, GD, text, token, stop, ends)
+$$;
+COMMENT ON FUNCTION hart.next_piece(hart.text_piece, int, text[], boolean) IS
+'the piece of text that a token adds, in whole characters and without what may begin a stop string; all that is left when it ends there';
 
 -- Models in and out -------------------------------------------------------------------------------
 

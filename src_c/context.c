@@ -6,14 +6,10 @@
 
 #include "access/relation.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rls.h"
 #include "utils/snapmgr.h"
 
 #include "tile_table.h"
@@ -116,35 +112,11 @@ hart_context_enter(HartContext *ctx)
 	return old;
 }
 
-/* Ensure the user may read every row of the table: we read its pages without the executor */
-static void
-check_readable(Oid relid)
-{
-	AclResult	result = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
-
-	if (result != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for table %s", get_rel_name(relid)),
-				 errhint("GRANT SELECT ON hart.%s to the role that runs the model.", get_rel_name(relid))));
-}
-
-static void
-check_no_row_security(Oid relid)
-{
-	if (check_enable_rls(relid, InvalidOid, false) == RLS_ENABLED)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("row-level security hides tiles of table \"%s\" from this role", get_rel_name(relid)),
-				 errhint("A model runs as a whole: grant or revoke SELECT on its table instead.")));
-}
-
 /* Lock and open the table with a model's tiles, hart.tiles_<model_id>; the lock stays to the end of the transaction */
 static void
 open_tiles(HartContext *ctx, ResourceOwner outer)
 {
 	Oid			relid = hart_tile_table(ctx->config.model_id);
-	Oid			parent = get_relname_relid("tiles", get_namespace_oid("hart", false));
 
 	if (OidIsValid(relid))
 	{
@@ -159,10 +131,7 @@ open_tiles(HartContext *ctx, ResourceOwner outer)
 				 errmsg("table hart.tiles_%d of model \"%s\" does not exist", ctx->config.model_id, ctx->config.name),
 				 errhint("CALL hart.drop_model and ingest the model again.")));
 	hart_check_tile_table(ctx->rel);
-	check_readable(relid);
-	check_no_row_security(relid);
-	if (OidIsValid(parent))
-		check_no_row_security(parent);
+	hart_check_tile_access(relid);
 }
 
 /* hart.open_context(model text) → context */
@@ -197,6 +166,7 @@ hart_open_context(PG_FUNCTION_ARGS)
 	ctx->tiles = hart_tiles_open(ctx->rel, ctx->snapshot, ctx->config.model_id, ctx->ranges, ctx->n_tensors);
 	CurrentResourceOwner = outer;
 	ctx->cache = hart_kv_create(ctx->config.n_layers, ctx->config.n_kv_heads, ctx->config.head_dim);
+	ctx->kernels = hart_kernels;
 	MemoryContextSwitchTo(old_memory);
 	PG_RETURN_DATUM(UInt64GetDatum(ctx->id));
 }
@@ -228,6 +198,17 @@ hart_close_context(PG_FUNCTION_ARGS)
 {
 	close_context(PG_GETARG_CONTEXT(0));
 	PG_RETURN_VOID();
+}
+
+void
+hart_context_end(uint64 id)
+{
+	for (HartContext *ctx = open_contexts; ctx != NULL; ctx = ctx->next)
+		if (ctx->id == id)
+		{
+			close_context(ctx);
+			return;
+		}
 }
 
 Datum

@@ -90,6 +90,7 @@ typedef struct HartContext
 
 	HartTileReader *tiles;
 	HartKvCache *cache;
+	const HartKernels *kernels; /* that computed all of the cache; NULL when several did */
 	HartRopeTable rope;
 	float	   *scratch;		/* working memory of the threads */
 	size_t		scratch_size;
@@ -98,6 +99,9 @@ typedef struct HartContext
 /* an open context by the handle that SQL passes around; error when it is closed */
 extern HartContext *hart_context_lookup(Datum handle);
 #define PG_GETARG_CONTEXT(n) hart_context_lookup(PG_GETARG_DATUM(n))
+
+/* close a context from C, if it is still open */
+extern void hart_context_end(uint64 id);
 
 /* a module by name; error when there is none, or NULL if missing_ok. Layer 0 .. n_layers - 1 */
 extern HartModule *hart_context_module(HartContext *ctx, int32 layer, const text *name, bool missing_ok);
@@ -112,6 +116,11 @@ extern const float *hart_context_values(HartContext *ctx, HartTensor *tensor);
 
 /* the resource owner of the context in force, to be put back by the result */
 extern ResourceOwner hart_context_enter(HartContext *ctx);
+
+/* layers.c: ensure that n positions are within the context length */
+extern void hart_check_positions(const HartContext *ctx, const int32 *positions, int n);
+/* layers.c: the n positions from pos on; error when they are not within the context length */
+extern const int32 *hart_positions_from(const HartContext *ctx, int32 pos, int n);
 
 /* model_spec.c: configuration, tensors and modules of the model a user names, NULL the default; in the current memory context */
 extern void hart_load_model_spec(HartContext *ctx, text *model);

@@ -2,112 +2,68 @@
  * hilbert.c
  *		The Hilbert curve through the 4D cube [-1, 1]^4.
  *
- * Skilling's transform works on the "transpose" of the index: DIMS words of
- * `bits` bits, where bit j of word i is bit (j * DIMS + DIMS - 1 - i) of the
- * index.  Each step of it depends on higher bits only, hence the prefix
- * property promised in hilbert.h.
+ * The curve is that of Skilling's transform, which test/c/hilbert_test.c has as
+ * the readable twin.  Here it is a machine of 192 states that takes one bit of each
+ * axis a step, highest first; hence the prefix property promised in hilbert.h.
  */
 #include "hilbert.h"
 
-#include <math.h>
+#include "hilbert_states.h"
 
 #define DIMS HART_HILBERT_DIMS
 
-/* Turn cell coordinates into the transposed index, in place */
-static void
-axes_to_transpose(uint32_t x[DIMS], int bits)
+/* Spread 16 bits, so that three others fit between two of them */
+static inline uint64_t
+spread(uint64_t x)
 {
-	uint32_t	top = UINT32_C(1) << (bits - 1);
-	uint32_t	flip = 0;
-
-	/* Undo the rotations and reflections of the cells, outermost first */
-	for (uint32_t q = top; q > 1; q >>= 1)
-	{
-		uint32_t	low = q - 1;
-
-		for (int i = 0; i < DIMS; i++)
-		{
-			if (x[i] & q)
-				x[0] ^= low;
-			else
-			{
-				uint32_t	swap = (x[0] ^ x[i]) & low;
-
-				x[0] ^= swap;
-				x[i] ^= swap;
-			}
-		}
-	}
-
-	/* Gray encode */
-	for (int i = 1; i < DIMS; i++)
-		x[i] ^= x[i - 1];
-	for (uint32_t q = top; q > 1; q >>= 1)
-	{
-		if (x[DIMS - 1] & q)
-			flip ^= q - 1;
-	}
-	for (int i = 0; i < DIMS; i++)
-		x[i] ^= flip;
+	x = (x | x << 24) & UINT64_C(0x000000FF000000FF);
+	x = (x | x << 12) & UINT64_C(0x000F000F000F000F);
+	x = (x | x << 6) & UINT64_C(0x0303030303030303);
+	return (x | x << 3) & UINT64_C(0x1111111111111111);
 }
 
-/* Turn the transposed index into cell coordinates, in place */
-static void
-transpose_to_axes(uint32_t x[DIMS], int bits)
+/* The opposite of spread() */
+static inline uint32_t
+gather(uint64_t x)
 {
-	uint32_t	end = UINT32_C(1) << bits;
-	uint32_t	gray = x[DIMS - 1] >> 1;
+	x &= UINT64_C(0x1111111111111111);
+	x = (x | x >> 3) & UINT64_C(0x0303030303030303);
+	x = (x | x >> 6) & UINT64_C(0x000F000F000F000F);
+	x = (x | x >> 12) & UINT64_C(0x000000FF000000FF);
+	return (uint32_t) ((x | x >> 24) & 0xFFFF);
+}
 
-	/* Gray decode */
-	for (int i = DIMS - 1; i > 0; i--)
-		x[i] ^= x[i - 1];
-	x[0] ^= gray;
+/* Run a machine over the groups of four bits of its input, highest first */
+static inline uint64_t
+run(const uint16_t steps[][16], uint64_t input, int bits)
+{
+	const uint16_t *flat = steps[0];
+	uint64_t	output = 0;
+	uint32_t	state = 0;		/* times 16 */
 
-	/* Redo the rotations and reflections of the cells, innermost first */
-	for (uint32_t q = 2; q != end; q <<= 1)
+	for (int shift = DIMS * (bits - 1); shift >= 0; shift -= DIMS)
 	{
-		uint32_t	low = q - 1;
+		uint32_t	step = flat[state | (input >> shift & 15)];
 
-		for (int i = DIMS - 1; i >= 0; i--)
-		{
-			if (x[i] & q)
-				x[0] ^= low;
-			else
-			{
-				uint32_t	swap = (x[0] ^ x[i]) & low;
-
-				x[0] ^= swap;
-				x[i] ^= swap;
-			}
-		}
+		output = output << 4 | (step & 15);
+		state = step & ~UINT32_C(15);
 	}
+	return output;
 }
 
 uint64_t
 hart_hilbert_index(const uint32_t cell[DIMS], int bits)
 {
-	uint32_t	x[DIMS] = {cell[0], cell[1], cell[2], cell[3]};
-	uint64_t	index = 0;
-
-	axes_to_transpose(x, bits);
-	for (int j = bits - 1; j >= 0; j--)
-	{
-		for (int i = 0; i < DIMS; i++)
-			index = (index << 1) | ((x[i] >> j) & 1);
-	}
-	return index;
+	return run(index_steps, spread(cell[0]) << 3 | spread(cell[1]) << 2 | spread(cell[2]) << 1 | spread(cell[3]), bits);
 }
 
 void
 hart_hilbert_cell(uint64_t index, int bits, uint32_t cell[DIMS])
 {
+	uint64_t	woven = run(cell_steps, index, bits);
+
 	for (int i = 0; i < DIMS; i++)
-	{
-		cell[i] = 0;
-		for (int j = bits - 1; j >= 0; j--)
-			cell[i] = (cell[i] << 1) | ((index >> (j * DIMS + DIMS - 1 - i)) & 1);
-	}
-	transpose_to_axes(cell, bits);
+		cell[i] = gather(woven >> (DIMS - 1 - i));
 }
 
 bool
@@ -122,14 +78,16 @@ hart_hilbert_encode(const double p[DIMS], int bits, uint64_t *index)
 	half = INT32_C(1) << (bits - 1);
 	for (int i = 0; i < DIMS; i++)
 	{
+		double		scaled = p[i] * half;
 		int32_t		place;
 
 		/* Written so that NaN fails it */
 		if (!(p[i] >= -1.0 && p[i] <= 1.0))
 			return false;
 
-		/* Scaling before shifting is exact; (p + 1) * half would round */
-		place = (int32_t) floor(p[i] * half) + half;
+		/* Scaling before shifting is exact; (p + 1) * half would round.  Conversion goes towards zero, and must go down. */
+		place = (int32_t) scaled;
+		place += half - (scaled < place);
 		cell[i] = (uint32_t) (place < 2 * half ? place : 2 * half - 1);
 	}
 	*index = hart_hilbert_index(cell, bits);

@@ -73,12 +73,3 @@ hart_select_kernels(const char *name)
 	hart_kernels = found;
 	return true;
 }
-
-size_t
-hart_gemm_scratch(size_t n, size_t k)
-{
-	size_t		columns = n < GEMM_COLUMNS ? (n + 31) / 32 * 32 : GEMM_COLUMNS;
-	size_t		depth = k < GEMM_DEPTH ? k : GEMM_DEPTH;
-
-	return columns * depth + GEMM_MAX_ROWS * GEMM_X_STRIDE + GEMM_ALIGN_FLOATS;
-}

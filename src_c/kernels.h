@@ -7,7 +7,8 @@
  * ("portable", the reference) and, on x86-64, for AVX2 and AVX-512; the set is
  * chosen once, at run time, from what the processor has.  Results may differ
  * between sets by rounding.  Within one set they depend on the values and the
- * sizes only, never on the alignment of the arrays.
+ * sizes only, never on the alignment of the arrays, and each row of a product
+ * on its own values only.
  *
  * Sizes count elements.  Arrays need the alignment of their element type only,
  * weights not even that.  No kernel allocates memory or reads past an array.
@@ -36,6 +37,13 @@ hart_dtype_size(HartDtype dtype)
 	return dtype == HART_F32 ? 4 : 2;
 }
 
+/*
+ * Products of a row of x and a row of weights are summed over this many columns
+ * at a time, always in the same order: they depend on the two rows alone, not on
+ * how many rows are multiplied together.
+ */
+#define HART_DOT_DEPTH 1024
+
 typedef struct HartKernels
 {
 	const char *name;			/* "portable", "avx2" or "avx512" */
@@ -44,11 +52,22 @@ typedef struct HartKernels
 	float		(*dot) (const float *a, const float *b, size_t n);
 
 	/*
-	 * sum of w[i] * x[i], with the n weights in their storage dtype at any
-	 * address
+	 * out[i * 4 + r] = sum over l of x[i * ldx + l] * w[r][l]: m rows of x by
+	 * four rows of weights in their storage dtype at any address, the same one
+	 * twice if need be, over n <= HART_DOT_DEPTH columns.  ahead: how many
+	 * bytes further on the weights lie that will be asked for next, to be
+	 * called into the cache; 0 for nothing.
 	 */
-	float		(*dot_weights[HART_N_DTYPES]) (const void *w, const float *x,
-											   size_t n);
+	void		(*dot4[HART_N_DTYPES]) (size_t m, const float *x, size_t ldx,
+										const void *const w[4], size_t n,
+										size_t ahead, float *out);
+
+	/*
+	 * dot_and_squares[0] += sum of w[i] * x[i], dot_and_squares[1] += sum of
+	 * w[i]^2, in one pass over the weights: what a cosine needs
+	 */
+	void		(*dot_and_squares[HART_N_DTYPES]) (const void *w, const float *x,
+												   size_t n, float sums[2]);
 
 	/*
 	 * out[i] = w[i] as float32.  Exact for every value, subnormals and
@@ -65,14 +84,14 @@ typedef struct HartKernels
 	 *		y[i * ldy + j] (+)= sum over l of x[i * ldx + l] * w[j * ldw + l]
 	 * x: (m, k), w: (n, k), y: (m, n), all row-major, with the distances
 	 * between rows ldx, ldw >= k and ldy >= n.  y overlaps neither x nor w.
-	 * scratch: hart_gemm_scratch(n, k) floats, not shared between threads.
-	 * Meant for a w that stays in the L2 cache, 16 to 64 rows of it.
+	 * The sums are those of dot4 over each HART_DOT_DEPTH columns, added in
+	 * order.  Meant for a w that stays in the L2 cache.
 	 */
 	void		(*gemm_nt) (size_t m, size_t n, size_t k,
 							const float *x, size_t ldx,
 							const float *w, size_t ldw,
 							float *y, size_t ldy,
-							bool accumulate, float *scratch);
+							bool accumulate);
 
 	/*
 	 * out = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich, "Root Mean
@@ -118,8 +137,5 @@ extern bool hart_select_kernels(const char *name);
 
 /* The named set, or NULL if this processor or this build lacks it */
 extern const HartKernels *hart_find_kernels(const char *name);
-
-/* Floats of scratch that gemm_nt needs, whichever set is in force */
-extern size_t hart_gemm_scratch(size_t n, size_t k);
 
 #endif							/* HART_KERNELS_H */

@@ -14,7 +14,7 @@
 #define SIMD_SET_NAME "avx2"
 #define SIMD_SET hart_kernels_avx2
 #define LANES 8
-#define GEMM_ROWS 6
+#define GEMM_ROWS 3
 #define OP static inline __attribute__((always_inline)) SIMD_TARGET
 
 typedef __m256 vec;
@@ -118,38 +118,6 @@ v_scale(vec a, vec n)
 
 	return v_mul(v_mul(a, power_of_two(half)),
 				 power_of_two(_mm256_sub_epi32(whole, half)));
-}
-
-/* rows[i] lane j = rows[j] lane i */
-OP void
-v_transpose(vec rows[LANES])
-{
-	vec			pairs[LANES];
-	vec			quads[LANES];
-
-	/* Within each half: 2 by 2, then 4 by 4 */
-#pragma GCC unroll 8
-	for (int i = 0; i < LANES; i += 2)
-	{
-		pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
-		pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
-	}
-#pragma GCC unroll 8
-	for (int i = 0; i < LANES; i += 4)
-	{
-		quads[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
-		quads[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
-		quads[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
-		quads[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
-	}
-
-	/* Then the halves */
-#pragma GCC unroll 8
-	for (int i = 0; i < 4; i++)
-	{
-		rows[i] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
-		rows[i + 4] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
-	}
 }
 
 #include "kernels_simd.h"

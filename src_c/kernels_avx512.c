@@ -13,7 +13,7 @@
 #define SIMD_SET_NAME "avx512"
 #define SIMD_SET hart_kernels_avx512
 #define LANES 16
-#define GEMM_ROWS 14
+#define GEMM_ROWS 6
 #define OP static inline __attribute__((always_inline)) SIMD_TARGET
 
 typedef __m512 vec;
@@ -94,45 +94,6 @@ v_sum4(vec a, vec b, vec c, vec d, float out[4])
 
 	_mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(sums),
 								  _mm256_extractf128_ps(sums, 1)));
-}
-
-/* rows[i] lane j = rows[j] lane i */
-OP void
-v_transpose(vec rows[LANES])
-{
-	vec			pairs[LANES];
-	vec			quads[LANES];
-
-	/* Within each quarter: 2 by 2, then 4 by 4 */
-#pragma GCC unroll 16
-	for (int i = 0; i < LANES; i += 2)
-	{
-		pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
-		pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
-	}
-#pragma GCC unroll 16
-	for (int i = 0; i < LANES; i += 4)
-	{
-		quads[i] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
-		quads[i + 1] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
-		quads[i + 2] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
-		quads[i + 3] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
-	}
-
-	/* Then the quarters: quads[4 a + i] quarter b goes to row 4 b + i quarter a */
-#pragma GCC unroll 16
-	for (int i = 0; i < 4; i++)
-	{
-		vec			even01 = _mm512_shuffle_f32x4(quads[i], quads[i + 4], 0x88);
-		vec			odd01 = _mm512_shuffle_f32x4(quads[i], quads[i + 4], 0xdd);
-		vec			even23 = _mm512_shuffle_f32x4(quads[i + 8], quads[i + 12], 0x88);
-		vec			odd23 = _mm512_shuffle_f32x4(quads[i + 8], quads[i + 12], 0xdd);
-
-		rows[i] = _mm512_shuffle_f32x4(even01, even23, 0x88);
-		rows[i + 4] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
-		rows[i + 8] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
-		rows[i + 12] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
-	}
 }
 
 #include "kernels_simd.h"

@@ -143,22 +143,69 @@ dot_weights(void (*widen) (const void *, float *, size_t), size_t size,
 	return sum_lanes(lanes);
 }
 
-static float
-dot_f32(const void *w, const float *x, size_t n)
-{
-	return dot_weights(widen_f32, 4, w, x, n);
+#define DOT4(dtype, size) \
+static void \
+dot4_##dtype(size_t m, const float *x, size_t ldx, const void *const w[4], \
+			 size_t n, size_t ahead, float *out) \
+{ \
+	(void) ahead; \
+	for (size_t i = 0; i < m; i++) \
+	{ \
+		for (int r = 0; r < 4; r++) \
+			out[i * 4 + r] = dot_weights(widen_##dtype, size, w[r], x + i * ldx, n); \
+	} \
 }
 
-static float
-dot_f16(const void *w, const float *x, size_t n)
+DOT4(f32, 4)
+DOT4(f16, 2)
+DOT4(bf16, 2)
+
+/* As dot_weights */
+static inline void
+dot_and_squares(void (*widen) (const void *, float *, size_t), size_t size,
+				const void *w, const float *x, size_t n, float sums[2])
 {
-	return dot_weights(widen_f16, 2, w, x, n);
+	const char *bytes = w;
+	float		dots[LANES] = {0};
+	float		squares[LANES] = {0};
+	float		wide[LANES];
+	size_t		i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+	{
+		widen(bytes + i * size, wide, LANES);
+		for (int lane = 0; lane < LANES; lane++)
+		{
+			dots[lane] += wide[lane] * x[i + lane];
+			squares[lane] += wide[lane] * wide[lane];
+		}
+	}
+	widen(bytes + i * size, wide, n - i);
+	for (int lane = 0; i < n; i++, lane++)
+	{
+		dots[lane] += wide[lane] * x[i];
+		squares[lane] += wide[lane] * wide[lane];
+	}
+	sums[0] += sum_lanes(dots);
+	sums[1] += sum_lanes(squares);
 }
 
-static float
-dot_bf16(const void *w, const float *x, size_t n)
+static void
+dot_and_squares_f32(const void *w, const float *x, size_t n, float sums[2])
 {
-	return dot_weights(widen_bf16, 2, w, x, n);
+	dot_and_squares(widen_f32, 4, w, x, n, sums);
+}
+
+static void
+dot_and_squares_f16(const void *w, const float *x, size_t n, float sums[2])
+{
+	dot_and_squares(widen_f16, 2, w, x, n, sums);
+}
+
+static void
+dot_and_squares_bf16(const void *w, const float *x, size_t n, float sums[2])
+{
+	dot_and_squares(widen_bf16, 2, w, x, n, sums);
 }
 
 static void
@@ -170,18 +217,21 @@ axpy(float a, const float *x, float *y, size_t n)
 
 static void
 gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
-		const float *w, size_t ldw, float *y, size_t ldy, bool accumulate,
-		float *scratch)
+		const float *w, size_t ldw, float *y, size_t ldy, bool accumulate)
 {
-	(void) scratch;
-
 	for (size_t i = 0; i < m; i++)
 	{
 		for (size_t j = 0; j < n; j++)
 		{
-			float		sum = dot(x + i * ldx, w + j * ldw, k);
+			float	   *to = &y[i * ldy + j];
 
-			y[i * ldy + j] = accumulate ? y[i * ldy + j] + sum : sum;
+			for (size_t l = 0; l < k; l += HART_DOT_DEPTH)
+			{
+				float		sum = dot(x + i * ldx + l, w + j * ldw + l,
+									  k - l < HART_DOT_DEPTH ? k - l : HART_DOT_DEPTH);
+
+				*to = accumulate || l > 0 ? *to + sum : sum;
+			}
 		}
 	}
 }
@@ -242,7 +292,8 @@ weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
 const HartKernels hart_kernels_portable = {
 	.name = "portable",
 	.dot = dot,
-	.dot_weights = {dot_f32, dot_f16, dot_bf16},
+	.dot4 = {dot4_f32, dot4_f16, dot4_bf16},
+	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.axpy = axpy,
 	.gemm_nt = gemm_nt,

@@ -11,7 +11,7 @@
  *		v_load_f16, v_load_bf16, v_load_part_16		(16-bit words to a vector)
  *		v_set1, v_add, v_sub, v_mul, v_div, v_fma, v_min, v_max
  *		v_round, v_scale							(to whole numbers, times 2^n)
- *		v_max_lanes, v_sum4, v_transpose
+ *		v_max_lanes, v_sum4
  *		GEMM_ROWS			rows of x in one block of registers
  * Tails are read and written through masks, so nothing beyond an array is ever
  * touched.
@@ -27,13 +27,6 @@
 
 /* Vectors a step of the longest loops, enough to hide an FMA's latency */
 #define STEPS 8
-
-/*
- * How far ahead of a dot product weights are called into the cache.  They lie in
- * pages that the hardware's own prefetcher does not cross; what is beyond the
- * array is the next page of the buffers as a rule, and a prefetch cannot fault.
- */
-#define PREFETCH_BYTES 2048
 
 /* Sum of one vector, in the order of v_sum4 */
 INLINE float
@@ -100,10 +93,8 @@ load_weights_part(HartDtype dtype, const char *w, size_t n)
 }
 
 INLINE float
-dot_any(HartDtype dtype, const void *weights, const float *x, size_t n)
+dot_any(const float *a, const float *b, size_t n)
 {
-	const char *w = weights;
-	size_t		size = hart_dtype_size(dtype);
 	size_t		i = 0;
 	vec			sum[STEPS];
 
@@ -112,17 +103,13 @@ dot_any(HartDtype dtype, const void *weights, const float *x, size_t n)
 
 	for (; i + STEPS * LANES <= n; i += STEPS * LANES)
 	{
-		UNROLL for (size_t line = 0; line < STEPS * LANES * size; line += 64)
-			__builtin_prefetch((const void *) ((uintptr_t) (w + i * size) + line + PREFETCH_BYTES), 0, 3);
 		UNROLL for (int s = 0; s < STEPS; s++)
-			sum[s] = v_fma(load_weights(dtype, w + (i + s * LANES) * size),
-						   v_load(x + i + s * LANES), sum[s]);
+			sum[s] = v_fma(v_load(a + i + s * LANES), v_load(b + i + s * LANES), sum[s]);
 	}
 	for (; i + LANES <= n; i += LANES)
-		sum[0] = v_fma(load_weights(dtype, w + i * size), v_load(x + i), sum[0]);
+		sum[0] = v_fma(v_load(a + i), v_load(b + i), sum[0]);
 	if (i < n)
-		sum[1] = v_fma(load_weights_part(dtype, w + i * size, n - i),
-					   v_load_part(x + i, n - i), sum[1]);
+		sum[1] = v_fma(v_load_part(a + i, n - i), v_load_part(b + i, n - i), sum[1]);
 
 	UNROLL for (int width = STEPS / 2; width > 0; width /= 2)
 	{
@@ -135,25 +122,79 @@ dot_any(HartDtype dtype, const void *weights, const float *x, size_t n)
 KERNEL float
 dot(const float *a, const float *b, size_t n)
 {
-	return dot_any(HART_F32, a, b, n);
+	return dot_any(a, b, n);
 }
 
-KERNEL float
-dot_f32(const void *w, const float *x, size_t n)
+/*
+ * How far ahead of a pass over stored weights they are called into the cache.  They lie
+ * in pages that the hardware's own prefetcher does not cross; what is beyond the
+ * array is the next page of the buffers as a rule, and a prefetch cannot fault.
+ */
+#define PREFETCH_BYTES 2048
+
+/* As dot_any, with half the steps for each of the two sums */
+INLINE void
+dot_and_squares_any(HartDtype dtype, const void *weights, const float *x, size_t n, float sums[2])
 {
-	return dot_any(HART_F32, w, x, n);
+	const char *w = weights;
+	size_t		size = hart_dtype_size(dtype);
+	size_t		i = 0;
+	vec			dots[STEPS / 2];
+	vec			squares[STEPS / 2];
+
+	UNROLL for (int s = 0; s < STEPS / 2; s++)
+		dots[s] = squares[s] = v_set1(0.0f);
+
+	for (; i + STEPS / 2 * LANES <= n; i += STEPS / 2 * LANES)
+	{
+		UNROLL for (size_t line = 0; line < STEPS / 2 * LANES * size; line += 64)
+			__builtin_prefetch((const void *) ((uintptr_t) (w + i * size) + line + PREFETCH_BYTES), 0, 3);
+		UNROLL for (int s = 0; s < STEPS / 2; s++)
+		{
+			vec			weight = load_weights(dtype, w + (i + s * LANES) * size);
+
+			dots[s] = v_fma(weight, v_load(x + i + s * LANES), dots[s]);
+			squares[s] = v_fma(weight, weight, squares[s]);
+		}
+	}
+	for (; i < n; i += LANES)
+	{
+		size_t		left = n - i < LANES ? n - i : LANES;
+		vec			weight = left == LANES ? load_weights(dtype, w + i * size)
+			: load_weights_part(dtype, w + i * size, left);
+
+		dots[0] = v_fma(weight, left == LANES ? v_load(x + i) : v_load_part(x + i, left), dots[0]);
+		squares[0] = v_fma(weight, weight, squares[0]);
+	}
+
+	UNROLL for (int width = STEPS / 4; width > 0; width /= 2)
+	{
+		UNROLL for (int s = 0; s < width; s++)
+		{
+			dots[s] = v_add(dots[s], dots[s + width]);
+			squares[s] = v_add(squares[s], squares[s + width]);
+		}
+	}
+	sums[0] += v_sum(dots[0]);
+	sums[1] += v_sum(squares[0]);
 }
 
-KERNEL float
-dot_f16(const void *w, const float *x, size_t n)
+KERNEL void
+dot_and_squares_f32(const void *w, const float *x, size_t n, float sums[2])
 {
-	return dot_any(HART_F16, w, x, n);
+	dot_and_squares_any(HART_F32, w, x, n, sums);
 }
 
-KERNEL float
-dot_bf16(const void *w, const float *x, size_t n)
+KERNEL void
+dot_and_squares_f16(const void *w, const float *x, size_t n, float sums[2])
 {
-	return dot_any(HART_BF16, w, x, n);
+	dot_and_squares_any(HART_F16, w, x, n, sums);
+}
+
+KERNEL void
+dot_and_squares_bf16(const void *w, const float *x, size_t n, float sums[2])
+{
+	dot_and_squares_any(HART_BF16, w, x, n, sums);
 }
 
 INLINE void
@@ -204,7 +245,7 @@ axpy(float a, const float *x, float *y, size_t n)
 KERNEL void
 rms_norm(const float *x, const float *weight, float *out, size_t n, float eps)
 {
-	float		mean = dot_any(HART_F32, x, x, n) / (float) n;
+	float		mean = dot_any(x, x, n) / (float) n;
 	vec			scale = v_set1(1.0f / sqrtf(mean + eps));
 	size_t		i = 0;
 
@@ -392,7 +433,8 @@ weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
 const HartKernels SIMD_SET = {
 	.name = SIMD_SET_NAME,
 	.dot = dot,
-	.dot_weights = {dot_f32, dot_f16, dot_bf16},
+	.dot4 = {dot4_f32, dot4_f16, dot4_bf16},
+	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.axpy = axpy,
 	.gemm_nt = gemm_nt,

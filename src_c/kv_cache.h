@@ -1,8 +1,11 @@
 /*
  * kv_cache.h
- *	  Keys and values of the positions that attention has seen.
+ *	  Keys and values of the positions that attention has seen, of several sequences.
  *
- * Kept in blocks of HART_KV_BLOCK positions, so that growing copies nothing.
+ * A sequence is a text that runs through the model, known by a number. Its keys and values
+ * lie in blocks of HART_KV_BLOCK positions, so that growing copies nothing. Blocks are
+ * counted by who holds them: sequences that begin alike share them, and a block that others
+ * hold too is copied before it is written to. A sequence of no positions is the same as none.
  */
 #ifndef HART_KV_CACHE_H
 #define HART_KV_CACHE_H
@@ -12,18 +15,47 @@
 #define HART_KV_BLOCK 128
 
 typedef struct HartKvCache HartKvCache;
+typedef struct HartKvSequence HartKvSequence;
+typedef struct HartKvPrefix HartKvPrefix;
 
-/* an empty cache in the current memory context */
+/* an empty cache in the current memory context, which lets go of its blocks when it is deleted */
 extern HartKvCache *hart_kv_create(int n_layers, int n_kv_heads, int head_dim);
 
 /*
- * Enter keys and values of m positions from pos on, k and v: (m, n_kv_heads * head_dim). What the
- * layer held from pos on is forgotten. Error when pos leaves a gap.
+ * Enter keys and values of m rows, k and v: (m, n_kv_heads * head_dim); row i is position positions[i] of
+ * sequence sequences[i]. What the layer held of a sequence from its first such position on is forgotten.
+ * Returns the sequence of each row, valid until the next change of the cache. Error, and nothing is entered, when a
+ * number is negative or a position does not follow the one before it.
  */
-extern void hart_kv_append(HartKvCache *cache, int layer, int64 pos, int64 m, const float *k, const float *v);
+extern HartKvSequence **hart_kv_append(HartKvCache *cache, int layer, int64 m, const int32 *sequences,
+									   const int32 *positions, const float *k, const float *v);
+
+/* make the sequence `to` the first n positions of `from`; error when not every layer has seen so many */
+extern void hart_kv_fork(HartKvCache *cache, int32 from, int32 to, int64 n_positions);
+
+/* ensure that every layer has seen the first n positions of a sequence */
+extern void hart_kv_check(const HartKvCache *cache, int32 sequence, int64 n_positions);
+
+/* let go of a sequence, if there is one */
+extern void hart_kv_drop(HartKvCache *cache, int32 sequence);
+
+/*
+ * Keep the blocks of the first n positions of a sequence, beyond the life of its cache. The result belongs to the current memory
+ * context, which lets go of the blocks when it is deleted. Error when not every layer has seen so many.
+ */
+extern HartKvPrefix *hart_kv_keep(const HartKvCache *cache, int32 sequence, int64 n_positions);
+
+/* make a sequence the first n of the positions kept of a cache of the same shape */
+extern void hart_kv_restore(HartKvCache *cache, int32 sequence, const HartKvPrefix *prefix, int64 n_positions);
+
+/* bytes of the blocks that are kept, each counted once */
+extern int64 hart_kv_kept_bytes(void);
+
+/* bytes that a block takes in all layers of a cache */
+extern int64 hart_kv_block_bytes(const HartKvCache *cache);
 
 /* keys or values of one head, of the positions HART_KV_BLOCK * block on: (HART_KV_BLOCK, head_dim) */
-extern const float *hart_kv_keys(const HartKvCache *cache, int layer, int64 block, int kv_head);
-extern const float *hart_kv_values(const HartKvCache *cache, int layer, int64 block, int kv_head);
+extern const float *hart_kv_keys(const HartKvCache *cache, const HartKvSequence *sequence, int layer, int64 block, int kv_head);
+extern const float *hart_kv_values(const HartKvCache *cache, const HartKvSequence *sequence, int layer, int64 block, int kv_head);
 
 #endif							/* HART_KV_CACHE_H */

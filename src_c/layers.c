@@ -6,6 +6,7 @@
 
 #include <math.h>
 
+#include "int_array.h"
 #include "matrix.h"
 #include "settings.h"
 
@@ -13,6 +14,7 @@ PG_FUNCTION_INFO_V1(hart_rms_norm);
 PG_FUNCTION_INFO_V1(hart_outer_rms_norm);
 PG_FUNCTION_INFO_V1(hart_head_norm);
 PG_FUNCTION_INFO_V1(hart_rope);
+PG_FUNCTION_INFO_V1(hart_rope_positions);
 PG_FUNCTION_INFO_V1(hart_swiglu);
 
 /* Norm of every stretch of `width` columns, by a weight of that width */
@@ -99,18 +101,43 @@ extend_rope_table(HartContext *ctx, int64 n)
 	rope->n_positions = room;
 }
 
+static void
+refuse_positions(const HartContext *ctx, int64 first, int64 last)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("positions " INT64_FORMAT " to " INT64_FORMAT " are outside the context length of %d",
+					first, last, ctx->config.max_positions),
+			 errhint("Use a shorter prompt or fewer tokens.")));
+}
+
+void
+hart_check_positions(const HartContext *ctx, const int32 *positions, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (positions[i] < 0 || positions[i] >= ctx->config.max_positions)
+			refuse_positions(ctx, positions[i], positions[i]);
+}
+
+const int32 *
+hart_positions_from(const HartContext *ctx, int32 pos, int n)
+{
+	int32	   *positions = palloc(sizeof(int32) * Max(n, 1));
+
+	if (pos < 0 || (int64) pos + n > ctx->config.max_positions)
+		refuse_positions(ctx, pos, (int64) pos + n - 1);
+	for (int i = 0; i < n; i++)
+		positions[i] = pos + i;
+	return positions;
+}
+
 /*
- * hart.rope(context, x (m, heads * head_dim), pos int) → the same shape, row i turned to position pos + i
- *
  * Su et al., "RoFormer" (2021), in the layout of transformers: dimension i of a head is
  * paired with dimension i + head_dim / 2.
  */
-Datum
-hart_rope(PG_FUNCTION_ARGS)
+static HartMatrix *
+rope(HartContext *ctx, HartMatrix *x, const int32 *positions)
 {
-	HartContext *ctx = PG_GETARG_CONTEXT(0);
-	HartMatrix *x = PG_GETARG_MATRIX(1);
-	int64		pos = PG_GETARG_INT32(2);
 	int			head_dim = ctx->config.head_dim;
 	int			half = head_dim / 2;
 	HartMatrix *out;
@@ -120,18 +147,13 @@ hart_rope(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_DATA_EXCEPTION),
 				 errmsg("%d columns are not a whole number of heads of %d", x->cols, head_dim),
 				 errhint("Pass the queries or keys of a layer.")));
-	if (pos < 0 || pos + x->rows > ctx->config.max_positions)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("positions " INT64_FORMAT " to " INT64_FORMAT " are outside the context length of %d",
-						pos, pos + x->rows - 1, ctx->config.max_positions),
-				 errhint("Use a shorter prompt or fewer tokens.")));
-	extend_rope_table(ctx, pos + x->rows);
+	for (int32 i = 0; i < x->rows; i++)
+		extend_rope_table(ctx, (int64) positions[i] + 1);
 	out = hart_matrix_alloc(x->rows, x->cols);
 	for (int32 i = 0; i < x->rows; i++)
 	{
-		const float *cos = ctx->rope.cos + (pos + i) * half;
-		const float *sin = ctx->rope.sin + (pos + i) * half;
+		const float *cos = ctx->rope.cos + (int64) positions[i] * half;
+		const float *sin = ctx->rope.sin + (int64) positions[i] * half;
 
 		for (int32 head = 0; head < x->cols; head += head_dim)
 		{
@@ -145,7 +167,29 @@ hart_rope(PG_FUNCTION_ARGS)
 			}
 		}
 	}
-	PG_RETURN_MATRIX(out);
+	return out;
+}
+
+/* hart.rope(context, x (m, heads * head_dim), pos int) → the same shape, row i turned to position pos + i */
+Datum
+hart_rope(PG_FUNCTION_ARGS)
+{
+	HartContext *ctx = PG_GETARG_CONTEXT(0);
+	HartMatrix *x = PG_GETARG_MATRIX(1);
+
+	PG_RETURN_MATRIX(rope(ctx, x, hart_positions_from(ctx, PG_GETARG_INT32(2), x->rows)));
+}
+
+/* hart.rope(context, x (m, heads * head_dim), positions int[]) → the same shape, row i turned to position positions[i] */
+Datum
+hart_rope_positions(PG_FUNCTION_ARGS)
+{
+	HartContext *ctx = PG_GETARG_CONTEXT(0);
+	HartMatrix *x = PG_GETARG_MATRIX(1);
+	const int32 *positions = hart_int_array_of_rows(PG_GETARG_ARRAYTYPE_P(2), "positions", x->rows);
+
+	hart_check_positions(ctx, positions, x->rows);
+	PG_RETURN_MATRIX(rope(ctx, x, positions));
 }
 
 typedef struct

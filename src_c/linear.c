@@ -2,10 +2,11 @@
  * linear.c
  *	  y = x Wᵀ + b with the weights where they lie, in tiles.
  *
- * A few rows of x are multiplied straight out of the tiles: one dot product for each
- * stretch of a weight row that lies in one tile. Many rows go through a panel of
- * weight rows, widened to float32 in the cache, and a blocked matrix product. Which
- * thread takes which weight rows changes nothing in the sums.
+ * A few rows of x are multiplied straight out of the tiles, by four weight rows at a
+ * time. Many rows go through a panel of weight rows, widened to float32 in the cache,
+ * and a blocked matrix product. Either way, and whichever thread does it, a number of y is
+ * summed in one and the same order (kernels.h): it depends on its row of x and its row of weights
+ * alone, so that a text gives the same bits by itself or in a batch, in one piece or in many.
  */
 #include "context.h"
 
@@ -20,9 +21,13 @@ PG_FUNCTION_INFO_V1(hart_outer_linear);
 PG_FUNCTION_INFO_V1(hart_embed_tokens);
 
 /* from how many rows of x on a panel pays */
-#define PANEL_MIN_ROWS 4
-/* weight rows of a panel */
-#define PANEL_ROWS 64
+#define PANEL_MIN_ROWS 20
+/* weight rows of a panel, at most: half a megabyte, so that it stays in the L2 cache */
+#define PANEL_ROWS 128
+/* distance of rows of HART_DOT_DEPTH floats that do not share cache sets */
+#define WIDE_STRIDE (HART_DOT_DEPTH + 16)
+/* weight rows that a few rows of x are multiplied by at a time */
+#define FEW_WEIGHT_ROWS 4
 /* bytes of weights a piece, for few rows of x: enough to hide the cost of claiming it, or of waking a thread for it */
 #define PIECE_BYTES (64 * 1024)
 #define MIN_PIECE_BYTES (32 * 1024)
@@ -61,41 +66,101 @@ stretch_at(const LinearWork *w, int64 row, int64 col)
 		Min((size_t) (w->weight->cols - col), (HART_TILE_BYTES - within) / size)};
 }
 
-/* One weight row by every row of x */
+/* n columns of a weight row in float32 */
 static void
-dot_task(void *arg, size_t begin, size_t end, int worker)
+widen_columns(const LinearWork *w, int64 row, int64 col, int64 n, float *out)
 {
-	const LinearWork *w = arg;
-	int64		cols = w->weight->cols;
-	int64		rows = w->weight->rows;
+	int64		end = col + n;
 
-	for (int64 row = w->first_row + begin; row < (int64) (w->first_row + end); row++)
+	while (col < end)
 	{
-		for (int64 i = 0; i < w->m; i++)
-			w->y[i * rows + row] = w->bias ? w->bias[row] : 0;
-		for (int64 col = 0; col < cols;)
-		{
-			Stretch		s = stretch_at(w, row, col);
+		Stretch		s = stretch_at(w, row, col);
+		size_t		taken = Min(s.n, (size_t) (end - col));
 
-			for (int64 i = 0; i < w->m; i++)
-				w->y[i * rows + row] +=
-					hart_kernels->dot_weights[w->weight->dtype] (s.weights, w->x + i * cols + col, s.n);
-			col += s.n;
-		}
+		hart_kernels->widen[w->weight->dtype] (s.weights, out, taken);
+		col += taken;
+		out += taken;
 	}
 }
 
-/* A weight row in float32 */
+/* Add the bias, if there is one, to the columns of y that belong to n weight rows */
 static void
-widen_row(const LinearWork *w, int64 row, float *out)
+add_bias(const LinearWork *w, int64 row, int64 n)
 {
-	for (int64 col = 0; col < w->weight->cols;)
-	{
-		Stretch		s = stretch_at(w, row, col);
+	if (w->bias == NULL)
+		return;
+	for (int64 i = 0; i < w->m; i++)
+		for (int64 r = row; r < row + n; r++)
+			w->y[i * w->weight->rows + r] += w->bias[r];
+}
 
-		hart_kernels->widen[w->weight->dtype] (s.weights, out + col, s.n);
-		col += s.n;
-	}
+/* Up to four weight rows that are multiplied together */
+typedef struct
+{
+	HartDtype	dtype;
+	int			n;
+	const void *weights[FEW_WEIGHT_ROWS];
+	int64		row[FEW_WEIGHT_ROWS];
+} Group;
+
+/* Multiply a group by every row of x, over the columns from col on */
+static void
+multiply_group(const LinearWork *w, Group *group, int64 col, int64 depth, size_t ahead, float *sums)
+{
+	int64		rows = w->weight->rows;
+
+	if (group->n == 0)
+		return;
+	for (int r = group->n; r < FEW_WEIGHT_ROWS; r++)
+		group->weights[r] = group->weights[0];
+	hart_kernels->dot4[group->dtype] (w->m, w->x + col, w->weight->cols, group->weights, depth, ahead, sums);
+	for (int64 i = 0; i < w->m; i++)
+		for (int r = 0; r < group->n; r++)
+		{
+			float	   *y = &w->y[i * rows + group->row[r]];
+
+			*y = col > 0 ? *y + sums[i * FEW_WEIGHT_ROWS + r] : sums[i * FEW_WEIGHT_ROWS + r];
+		}
+}
+
+/* Weight rows by every row of x, straight out of the tiles but for stretches that a tile's end cuts */
+static void
+few_rows_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const LinearWork *w = arg;
+	int64		cols = w->weight->cols;
+	int64		row_bytes = cols * hart_dtype_size(w->weight->dtype);
+	int64		last = w->first_row + end;
+	float	   *wide = w->scratch + worker * w->scratch_size;
+	float	   *sums = wide + FEW_WEIGHT_ROWS * WIDE_STRIDE;
+
+	for (int64 row = w->first_row + begin; row < last; row += FEW_WEIGHT_ROWS)
+		for (int64 col = 0; col < cols; col += HART_DOT_DEPTH)
+		{
+			int64		depth = Min(HART_DOT_DEPTH, cols - col);
+			Group		whole = {.dtype = w->weight->dtype};
+			Group		cut = {.dtype = HART_F32};
+			int64		ahead;
+
+			for (int64 r = row; r < Min(row + FEW_WEIGHT_ROWS, last); r++)
+			{
+				Stretch		s = stretch_at(w, r, col);
+				Group	   *group = s.n >= (size_t) depth ? &whole : &cut;
+
+				if (group == &cut)
+				{
+					s.weights = (const char *) (wide + cut.n * WIDE_STRIDE);
+					widen_columns(w, r, col, depth, wide + cut.n * WIDE_STRIDE);
+				}
+				group->weights[group->n] = s.weights;
+				group->row[group->n++] = r;
+			}
+			/* what follows in each row, or the same columns of the rows that follow; the pages lie one after the other as a rule */
+			ahead = col + depth < cols ? depth * row_bytes / cols : FEW_WEIGHT_ROWS * row_bytes - col * row_bytes / cols;
+			multiply_group(w, &whole, col, depth, ahead * BLCKSZ / HART_TILE_BYTES, sums);
+			multiply_group(w, &cut, col, depth, 0, sums);
+		}
+	add_bias(w, w->first_row + begin, end - begin);
 }
 
 /* A panel of weight rows by all rows of x */
@@ -107,16 +172,17 @@ panel_task(void *arg, size_t begin, size_t end, int worker)
 	int64		rows = w->weight->rows;
 	int64		row = w->first_row + begin;
 	size_t		n = end - begin;
-	float	   *panel = w->scratch + worker * w->scratch_size;
+	float	   *panel = (float *) TYPEALIGN(PG_CACHE_LINE_SIZE, w->scratch + worker * w->scratch_size);
 
-	for (size_t j = 0; j < n; j++)
-		widen_row(w, row + j, panel + j * cols);
-	hart_kernels->gemm_nt(w->m, n, cols, w->x, cols, panel, cols, w->y + row, rows, false,
-						  panel + PANEL_ROWS * cols);
-	if (w->bias)
-		for (int64 i = 0; i < w->m; i++)
-			for (size_t j = 0; j < n; j++)
-				w->y[i * rows + row + j] += w->bias[row + j];
+	for (int64 col = 0; col < cols; col += HART_DOT_DEPTH)
+	{
+		int64		depth = Min(HART_DOT_DEPTH, cols - col);
+
+		for (size_t j = 0; j < n; j++)
+			widen_columns(w, row + j, col, depth, panel + j * WIDE_STRIDE);
+		hart_kernels->gemm_nt(w->m, n, depth, w->x + col, cols, panel, WIDE_STRIDE, w->y + row, rows, col > 0);
+	}
+	add_bias(w, row, n);
 }
 
 /* Pin the tiles of a range of weight rows */
@@ -129,15 +195,6 @@ pin_rows(HartContext *ctx, LinearWork *w, int64 first_row, int64 n_rows)
 	w->first_row = first_row;
 	w->first_tile = first_row * row_bytes / HART_TILE_BYTES;
 	w->payload = hart_tiles_pin(ctx->tiles, w->weight->tiles->first + w->first_tile, last_tile - w->first_tile + 1);
-}
-
-/* What x of no columns gives: the bias */
-static void
-fill_bias(LinearWork *w)
-{
-	for (int64 i = 0; i < w->m; i++)
-		for (int64 row = 0; row < w->weight->rows; row++)
-			w->y[i * w->weight->rows + row] = w->bias ? w->bias[row] : 0;
 }
 
 static HartMatrix *
@@ -165,18 +222,21 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 		return y;
 	if (weight->cols == 0)
 	{
-		fill_bias(&w);
+		memset(y->data, 0, hart_matrix_elements(y) * sizeof(float));
+		add_bias(&w, 0, weight->rows);
 		return y;
 	}
-	if (panels)
-	{
-		w.scratch_size = PANEL_ROWS * weight->cols + hart_gemm_scratch(PANEL_ROWS, weight->cols);
-		w.scratch = hart_context_scratch(ctx, hart_n_threads() * w.scratch_size);
-	}
+	w.scratch_size = panels ? PANEL_ROWS * WIDE_STRIDE + PG_CACHE_LINE_SIZE
+		: FEW_WEIGHT_ROWS * (WIDE_STRIDE + x->rows);
+	w.scratch = hart_context_scratch(ctx, hart_n_threads() * w.scratch_size);
 
 	/* small tensors are cut finer, so that each thread gets some */
-	grain = Max(Max(1, MIN_PIECE_BYTES / row_bytes),
-				Min(PIECE_BYTES / row_bytes, weight->rows / (2 * hart_n_threads())));
+	if (panels)
+		grain = Min(PANEL_ROWS, Max(16, weight->rows / (4 * hart_n_threads())));
+	else
+		grain = Max(Max(1, MIN_PIECE_BYTES / row_bytes),
+					Min(PIECE_BYTES / row_bytes, weight->rows / (2 * hart_n_threads())));
+	grain = TYPEALIGN(FEW_WEIGHT_ROWS, grain);
 	rows_at_once = Max(1, hart_tiles_at_once(ctx->tiles) * HART_TILE_BYTES / row_bytes);
 	old = hart_context_enter(ctx);
 	for (int64 row = 0; row < weight->rows; row += rows_at_once)
@@ -184,7 +244,7 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 		int64		n_rows = Min(rows_at_once, weight->rows - row);
 
 		pin_rows(ctx, &w, row, n_rows);
-		hart_run_parallel(n_rows, panels ? PANEL_ROWS : grain, panels ? panel_task : dot_task, &w);
+		hart_run_parallel(n_rows, grain, panels ? panel_task : few_rows_task, &w);
 		hart_tiles_unpin(ctx->tiles);
 	}
 	CurrentResourceOwner = old;
@@ -244,7 +304,7 @@ hart_embed_tokens(PG_FUNCTION_ARGS)
 					 errhint("Token ids of model \"%s\" are counted from 0 to %d.",
 							 ctx->config.name, (int) w.weight->rows - 1)));
 		pin_rows(ctx, &w, ids[i], 1);
-		widen_row(&w, ids[i], hart_matrix_row(out, i));
+		widen_columns(&w, ids[i], 0, w.weight->cols, hart_matrix_row(out, i));
 		hart_tiles_unpin(ctx->tiles);
 	}
 	CurrentResourceOwner = old;

@@ -4,6 +4,7 @@
  */
 #include "hartonomous.h"
 
+#include <limits.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "utils/guc.h"
 
 #include "kernels.h"
+#include "prefix_store.h"
 #include "settings.h"
 #include "threads.h"
 
@@ -30,11 +32,13 @@ static const struct config_enum_entry kernel_options[] = {
 static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512"};
 
 int			hart_pin_percent = 75;
+int			hart_prefix_cache = 64;
 
 static int	threads = 0;
 static int	kernel = KERNEL_AUTO;
 static char *default_model = NULL;
 static char *model_directory = NULL;
+static char *geometry_python = NULL;
 
 /* Ensure this CPU has the instructions */
 static bool
@@ -51,6 +55,13 @@ static void
 assign_kernel(int newval, void *extra)
 {
 	hart_select_kernels(kernel_names[newval]);
+}
+
+/* What no longer fits goes at once */
+static void
+assign_prefix_cache(int newval, void *extra)
+{
+	hart_prefix_trim(newval);
 }
 
 /* Workers stop between two pieces of work when the session is to be interrupted and CHECK_FOR_INTERRUPTS would act on it. */
@@ -104,6 +115,10 @@ hart_settings_init(void)
 							   "Folder of the server where relative paths of ingest_model and export_model start.",
 							   "Empty means the data directory.", &model_directory, "",
 							   PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("hart.geometry_python",
+							   "Python interpreter with the package umap-learn, which hart.learn_geometry runs.",
+							   "Empty means the one that the server's own Python belongs to.", &geometry_python, "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("hart.threads",
 							"Number of threads that one session computes with.",
 							"0 means every core that the server process may use.", &threads,
@@ -119,6 +134,11 @@ hart_settings_init(void)
 							"A model of more pages than that is read tile by tile, which is slower.", &hart_pin_percent,
 							75, 0, 90,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("hart.prefix_cache",
+							"Memory for keys and values of earlier prompts of the session.",
+							"A prompt that begins like an earlier one takes up from there. 0 turns that off.", &hart_prefix_cache,
+							64, 0, MAX_KILOBYTES / 1024,
+							PGC_USERSET, GUC_UNIT_MB, NULL, assign_prefix_cache, NULL);
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("hart");
 #else

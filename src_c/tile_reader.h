@@ -29,13 +29,19 @@ typedef struct HartTileRange
 typedef struct HartTileReader HartTileReader;
 
 /*
- * Find the tiles of a model under a snapshot; ranges must be sorted by tensor_id. The caller
+ * Find the tiles of a model, or of some of its tensors, under a snapshot; ranges must be sorted by tensor_id. The caller
  * has locked the table, keeps the lock and the snapshot for the life of the reader, and calls
  * with CurrentMemoryContext and CurrentResourceOwner of that life.
  * Errors: a tile that is missing, there twice or of a wrong length (ERRCODE_DATA_CORRUPTED).
  */
 extern HartTileReader *hart_tiles_open(Relation rel, Snapshot snapshot, int32 model_id,
 									   HartTileRange *ranges, int n_ranges);
+
+/*
+ * A number that is the same for the same versions of the same rows, and differs, but for a chance of 2^-64, when any tile is another: after an
+ * UPDATE, within a transaction that made one, under a snapshot that does not see it. Moving the rows (VACUUM FULL) changes it too.
+ */
+extern uint64 hart_tiles_fingerprint(const HartTileReader *reader);
 
 /* how many tiles to ask for at once: all when they are pinned anyway, else a fair share of the buffers */
 extern int64 hart_tiles_at_once(const HartTileReader *reader);

@@ -9,7 +9,10 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/rls.h"
 
 Oid
 hart_tile_table(int32 model_id)
@@ -43,4 +46,29 @@ hart_check_tile_table(Relation rel)
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("\"%s\" does not have the columns of hart.tiles", RelationGetRelationName(rel)),
 				 errhint("A table of tiles has the columns model_id, tensor_id, tile_no and payload, in that order and no others.")));
+}
+
+static void
+check_no_row_security(Oid relid)
+{
+	if (check_enable_rls(relid, InvalidOid, false) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row-level security hides tiles of table \"%s\" from this role", get_rel_name(relid)),
+				 errhint("A model runs as a whole: grant or revoke SELECT on its table instead.")));
+}
+
+void
+hart_check_tile_access(Oid relid)
+{
+	Oid			parent = get_relname_relid("tiles", get_namespace_oid("hart", false));
+
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s", get_rel_name(relid)),
+				 errhint("GRANT SELECT ON hart.%s to the role that runs the model.", get_rel_name(relid))));
+	check_no_row_security(relid);
+	if (OidIsValid(parent))
+		check_no_row_security(parent);
 }

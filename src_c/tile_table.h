@@ -21,4 +21,7 @@ extern Oid	hart_tile_table(int32 model_id);
 /* error unless the table is a heap with the columns of hart.tiles in their order: its tuples are read and written without the executor */
 extern void hart_check_tile_table(Relation rel);
 
+/* error unless the user may read every row of the table, whose pages we read without the executor */
+extern void hart_check_tile_access(Oid relid);
+
 #endif							/* HART_TILE_TABLE_H */

@@ -17,6 +17,7 @@
 
 #include "kernels.h"
 #include "settings.h"
+#include "top_k.h"
 
 PG_FUNCTION_INFO_V1(hart_array_dot);
 PG_FUNCTION_INFO_V1(hart_array_norm);
@@ -266,8 +267,6 @@ typedef struct
 	HartMatrix *a;				/* (m, k) */
 	HartMatrix *bt;				/* (n, k): b transposed */
 	HartMatrix *out;			/* (m, n) */
-	float	   *scratch;		/* a part for each worker */
-	size_t		scratch_size;
 } MultiplyWork;
 
 #define MULTIPLY_GRAIN 64		/* columns of the result a piece */
@@ -281,7 +280,7 @@ multiply_task(void *arg, size_t begin, size_t end, int worker)
 						  w->a->data, w->a->cols,
 						  hart_matrix_row(w->bt, begin), w->bt->cols,
 						  w->out->data + begin, w->out->cols,
-						  false, w->scratch + worker * w->scratch_size);
+						  false);
 }
 
 /* hart.matmul(a (m, k), b (k, n)) → (m, n) */
@@ -303,10 +302,7 @@ hart_matrix_multiply(PG_FUNCTION_ARGS)
 	else if (hart_matrix_elements(w.out) > 0)
 	{
 		w.bt = transpose(b);
-		w.scratch_size = hart_gemm_scratch(MULTIPLY_GRAIN, a->cols);
-		w.scratch = palloc_extended(hart_n_threads() * w.scratch_size * sizeof(float), MCXT_ALLOC_HUGE);
 		hart_run_parallel(b->cols, MULTIPLY_GRAIN, multiply_task, &w);
-		pfree(w.scratch);
 		pfree(w.bt);
 	}
 	PG_RETURN_MATRIX(w.out);
@@ -342,62 +338,6 @@ hart_matrix_argmax(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(best);
 }
 
-/* Greater first, NaN last, the earlier column first among equals */
-static int
-compare_descending(const void *a, const void *b, void *arg)
-{
-	const float *data = arg;
-	int32		i = *(const int32 *) a;
-	int32		j = *(const int32 *) b;
-
-	if (isnan(data[i]) || isnan(data[j]))
-		return isnan(data[i]) && isnan(data[j]) ? i - j : isnan(data[i]) ? 1 : -1;
-	return data[i] > data[j] ? -1 : data[i] < data[j] ? 1 : i - j;
-}
-
-/* Restore the heap property below a node; the root is the worst of those kept. */
-static void
-sift_down(int32 *heap, int32 n, int32 node, float *data)
-{
-	for (;;)
-	{
-		int32		worst = node;
-
-		for (int32 child = 2 * node + 1; child <= 2 * node + 2 && child < n; child++)
-			if (compare_descending(&heap[child], &heap[worst], data) > 0)
-				worst = child;
-		if (worst == node)
-			return;
-		{
-			int32		swap = heap[node];
-
-			heap[node] = heap[worst];
-			heap[worst] = swap;
-		}
-		node = worst;
-	}
-}
-
-/* The k best columns of a row, best first, by a heap of k columns */
-static int32 *
-best_columns(HartMatrix *m, int32 k)
-{
-	int32	   *heap = palloc(sizeof(int32) * Max(k, 1));
-
-	for (int32 i = 0; i < k; i++)
-		heap[i] = i;
-	for (int32 i = k / 2 - 1; i >= 0; i--)
-		sift_down(heap, k, i, m->data);
-	for (int32 i = k; i < m->cols; i++)
-		if (compare_descending(&i, &heap[0], m->data) < 0)
-		{
-			heap[0] = i;
-			sift_down(heap, k, 0, m->data);
-		}
-	qsort_arg(heap, k, sizeof(int32), compare_descending, m->data);
-	return heap;
-}
-
 typedef struct
 {
 	int32	   *columns;
@@ -431,7 +371,7 @@ hart_matrix_top_k(PG_FUNCTION_ARGS)
 		call->tuple_desc = BlessTupleDesc(tupdesc);
 		call->max_calls = Min(k, m->cols);
 		top = palloc(sizeof(TopK));
-		top->columns = best_columns(m, (int32) call->max_calls);
+		top->columns = hart_top_k(m->data, m->cols, (int32) call->max_calls);
 		top->values = palloc(sizeof(float) * Max(call->max_calls, 1));
 		for (uint64 i = 0; i < call->max_calls; i++)
 			top->values[i] = m->data[top->columns[i]];

@@ -11,13 +11,14 @@ from .database import rows
 from .errors import INVALID_NAME, HartError, quoted
 from .files import resolve
 from .modeldir import CHUNK, TILE, TOKENIZER, as_json, read_model
+from .positions import make_linear_chart
 from .progress import INTERVAL, Progress
 from .report import reported
 from .transaction import Transaction
-from .vocabulary import read_vocabulary
+from .token_atoms import read_vocabulary
 
 COMMIT_BYTES = 64 << 20
-VOCABULARY_ROWS = 20_000  # tokens, or merges, in one transaction
+VOCABULARY_ROWS = 40_000  # tokens, or merges, in one transaction
 MAX_NAME = 63  # bytes, as for PostgreSQL's own names
 
 
@@ -48,6 +49,7 @@ def ingest_model(plpy, GD, path, name):
             writer.write_shard(shard)
         summary = writer.progress.summary()
         tokens, seconds = writer.write_vocabulary(model.spec.vocab_size)
+        make_linear_chart(plpy, GD, model, begun["model_id"])
         rows(plpy, GD, "SELECT hart.finish_ingest($1)", ["int"], [begun["model_id"]])
         transaction.commit()
     except BaseException:

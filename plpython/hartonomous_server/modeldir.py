@@ -26,6 +26,7 @@ SMALL_FILES = (
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
+    "chat_template.json",
     INDEX,
 )
 PARSED = (CONFIG, "tokenizer_config.json", GENERATION_CONFIG)

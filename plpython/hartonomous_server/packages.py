@@ -9,9 +9,12 @@ from .errors import UNDEFINED_FILE, HartError
 
 # The same ranges as in requirements.txt: at least the first version, below the second.
 REQUIRED = {
+    "jinja2": ("3.1.6", "4"),
+    "markupsafe": ("2.0", "4"),
     "numpy": ("1.24", "3"),
     "safetensors": ("0.4.3", "1"),
     "tokenizers": ("0.20", "1"),
+    "llguidance": ("1.9", "2"),
 }
 
 
@@ -35,8 +38,9 @@ def check_packages():
 
 def installed_version(name):
     """The version that this session has loaded or would load, None without one."""
-    if name in sys.modules:
-        return getattr(sys.modules[name], "__version__", None)
+    loaded = vars(sys.modules[name]).get("__version__") if name in sys.modules else None
+    if loaded is not None:
+        return loaded
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -34,10 +34,10 @@ def largest_id(tokenizer):
     return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
 
-def encode(tokenizer, text):
-    """Token ids of a text, with the special tokens that the tokenizer adds."""
+def encode(tokenizer, text, add_special_tokens=True):
+    """Token ids of a text, with or without the special tokens that the tokenizer adds; those in the text are recognised."""
     with library_errors("the model's tokenizer cannot encode this text", BAD_FILE_FORMAT, DAMAGED):
-        return tokenizer.encode(text, add_special_tokens=True).ids
+        return tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
 
 
 def decode(tokenizer, ids):
@@ -56,3 +56,12 @@ def continuation(tokenizer, prompt_ids, new_ids):
         # A prompt that ends amid a character ends in a replacement that the new ids may complete.
         prompt = prompt.rstrip("\ufffd")
     return whole[len(prompt) :] if whole.startswith(prompt) else decode(tokenizer, new_ids)
+
+
+def token_texts(tokenizer, ids):
+    """What each id adds to the text of the one before it; special tokens by their names."""
+    special = {id: token.content for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    return [
+        special[id] if id in special else continuation(tokenizer, ids[max(at - 1, 0) : at], [id])
+        for at, id in enumerate(ids)
+    ]

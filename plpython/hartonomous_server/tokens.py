@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+from . import pieces
 from . import tokenizer as library
 from .database import rows, scalar
 from .errors import (
@@ -17,11 +18,11 @@ CACHED = 4
 
 
 @reported
-def encode(plpy, GD, text, model):
+def encode(plpy, GD, text, model, add_special_tokens=True):
     """hart.tokenize"""
-    if text is None:
+    if text is None or add_special_tokens is None:
         return None
-    return library.encode(session_tokenizer(plpy, GD, model)[0], text)
+    return library.encode(session_tokenizer(plpy, GD, model)[0], text, add_special_tokens)
 
 
 @reported
@@ -45,6 +46,47 @@ def continuation(plpy, GD, prompt_ids, new_ids, model):
     return library.continuation(tokenizer, prompt_ids, new_ids)
 
 
+@reported
+def token_texts(plpy, GD, ids, model):
+    """hart.token_texts"""
+    if ids is None:
+        return None
+    tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
+    check_ids(ids, vocab_size)
+    return library.token_texts(tokenizer, ids)
+
+
+@reported
+def begin_pieces(plpy, GD, prompt_ids, model):
+    """hart.begin_pieces"""
+    tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
+    check_ids(prompt_ids, vocab_size)
+    window, shown = pieces.context(tokenizer, prompt_ids)
+    key = next(reversed(GD["hartonomous_tokenizers"]))
+    return {
+        "tokenizer": f"{key[0]} {key[1].hex()}",
+        "piece": "",
+        "stopped": False,
+        "window": window,
+        "shown": shown,
+        "pending": 0,
+        "held": "",
+    }
+
+
+@reported
+def next_piece(plpy, GD, text, token, stop, ends):
+    """hart.next_piece"""
+    model_id, sha256 = text["tokenizer"].split()
+    tokenizer = cached_tokenizer(plpy, GD, (int(model_id), bytes.fromhex(sha256)))
+    piece, text["window"], text["shown"], text["pending"] = pieces.next_piece(
+        tokenizer, text["window"], text["shown"], text["pending"], token, ends
+    )
+    piece, text["stopped"] = pieces.cut_at_stop(text["held"] + piece, stop or ())
+    text["piece"], text["held"] = (piece, "") if ends or text["stopped"] else pieces.hold_back(piece, stop or ())
+    return text
+
+
 def session_tokenizer(plpy, GD, model):
     """The model's tokenizer, from the session's cache when the stored file is still the same; and vocab_size."""
     found = rows(
@@ -57,24 +99,31 @@ def session_tokenizer(plpy, GD, model):
     )
     if not found:
         raise HartError("the model has no tokenizer", DATA_CORRUPTED, hint="Drop the model and ingest it again.")
-    key = found[0]["model_id"], bytes(found[0]["sha256"])
+    return cached_tokenizer(plpy, GD, (found[0]["model_id"], bytes(found[0]["sha256"]))), found[0]["vocab_size"]
+
+
+def cached_tokenizer(plpy, GD, key):
+    """The tokenizer of a model whose file has this SHA-256: (model_id, sha256). Who knows that has been allowed to read it."""
     cache = GD.setdefault("hartonomous_tokenizers", OrderedDict())
     if key not in cache:
-        cache[key] = library.load_tokenizer(stored_file(plpy, GD, key[0]))
+        content = stored_file(plpy, GD, *key)
+        if content is None:
+            raise HartError("the model has no tokenizer", DATA_CORRUPTED, hint="Drop the model and ingest it again.")
+        cache[key] = library.load_tokenizer(content)
         while len(cache) > CACHED:
             cache.popitem(last=False)
     cache.move_to_end(key)
-    return cache[key], found[0]["vocab_size"]
+    return cache[key]
 
 
-def stored_file(plpy, GD, model_id):
-    """The bytes of the model's tokenizer.json."""
+def stored_file(plpy, GD, model_id, sha256):
+    """The bytes of the model's tokenizer.json with this SHA-256; None when there is no such file."""
     return scalar(
         plpy,
         GD,
-        "SELECT content AS value FROM hart.model_files WHERE model_id = $1 AND name = 'tokenizer.json'",
-        ["int"],
-        [model_id],
+        "SELECT content AS value FROM hart.model_files WHERE model_id = $1 AND name = 'tokenizer.json' AND sha256 = $2",
+        ["int", "bytea"],
+        [model_id, sha256],
     )
 
 

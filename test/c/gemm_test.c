@@ -4,8 +4,7 @@
  *		precision, for many odd shapes.
  *
  * Rows are further apart than they are long, the gaps of x and w are NaN and
- * those of y must stay untouched; x, w and the scratch end at pages that cannot
- * be touched.  Sums may be off by TOLERANCE times the sum of the magnitudes.
+ * those of y must stay untouched; x and w end at pages that cannot be touched.  Sums may be off by TOLERANCE times the sum of the magnitudes.
  */
 #include "kernels.h"
 #include "tap.h"
@@ -24,7 +23,6 @@ static bool right[N_SETS];
 #define MAX_FLOATS (1 << 20)
 static float *x_end;
 static float *w_end;
-static float *scratch_end;
 static float y[1 << 18];
 static double exact[1 << 16];
 static double magnitude[1 << 16];
@@ -69,7 +67,6 @@ test_shape(size_t m, size_t n, size_t k)
 	size_t		ldy = n + random_bits() % 3;
 	float	   *x = random_rows(x_end, m, k, ldx);
 	float	   *w = random_rows(w_end, n, k, ldw);
-	float	   *scratch = scratch_end - hart_gemm_scratch(n, k);
 
 	for (size_t i = 0; i < m; i++)
 	{
@@ -100,8 +97,7 @@ test_shape(size_t m, size_t n, size_t k)
 			/* What is overwritten may be NaN */
 			for (size_t i = 0; i < m * ldy; i++)
 				y[i] = i % ldy >= n ? UNTOUCHED : accumulate ? 3.0f : NAN;
-			sets[s]->gemm_nt(m, n, k, x, ldx, w, ldw, y, ldy, accumulate != 0,
-							 scratch);
+			sets[s]->gemm_nt(m, n, k, x, ldx, w, ldw, y, ldy, accumulate != 0);
 			if (!check(m, n, ldy, accumulate ? 3 : 0) && right[s])
 			{
 				right[s] = false;
@@ -133,7 +129,6 @@ test_splits(void)
 	size_t		k = 1000;
 	float	   *x = random_rows(x_end, m, k, k);
 	float	   *w = random_rows(w_end, n, k, k);
-	float	   *scratch = scratch_end - hart_gemm_scratch(n, k);
 
 	for (int s = 0; s < N_SETS; s++)
 	{
@@ -141,15 +136,64 @@ test_splits(void)
 			continue;
 		for (size_t rows = 8; rows <= m; rows += 32)
 		{
-			sets[s]->gemm_nt(rows, n, k, x, k, w, k, y, n, false, scratch);
+			sets[s]->gemm_nt(rows, n, k, x, k, w, k, y, n, false);
 			for (size_t j = 0; j < n; j += 13)
 				sets[s]->gemm_nt(rows, n - j < 13 ? n - j : 13, k, x, k, w + j * k,
-								 k, parts + j, n, false, scratch);
+								 k, parts + j, n, false);
 			if (memcmp(y, parts, rows * n * sizeof(float)) != 0)
 				right[s] = false;
 		}
 	}
 	report("a result does not depend on how n is split");
+}
+
+/*
+ * The same bits whether rows of x are taken together, some at a time or one by
+ * one, and those of dot4 over the same columns
+ */
+static void
+test_rows(size_t n, size_t k)
+{
+	static float parts[40 * 70];
+	size_t		m = 40;
+	float	   *x = random_rows(x_end, m, k, k);
+	float	   *w = random_rows(w_end, n, k, k);
+
+	for (int s = 0; s < N_SETS; s++)
+	{
+		if (sets[s] == NULL)
+			continue;
+		sets[s]->gemm_nt(m, n, k, x, k, w, k, y, n, false);
+		for (size_t at_once = 1; at_once <= 17; at_once++)
+		{
+			for (size_t i = 0; i < m; i += at_once)
+				sets[s]->gemm_nt(m - i < at_once ? m - i : at_once, n, k, x + i * k, k, w, k,
+								 parts + i * n, n, false);
+			if (memcmp(y, parts, m * n * sizeof(float)) != 0)
+				right[s] = false;
+		}
+		for (size_t i = 0; i < m; i++)
+		{
+			for (size_t j = 0; j < n; j++)
+			{
+				float		sum = 0;
+
+				for (size_t l = 0; l < k; l += HART_DOT_DEPTH)
+				{
+					const float *row = w + j * k + l;
+					const void *const four[4] = {row, row, row, row};
+					float		out[4];
+
+					sets[s]->dot4[HART_F32] (1, x + i * k + l, k, four,
+											 k - l < HART_DOT_DEPTH ? k - l : HART_DOT_DEPTH, 0, out);
+					sum = l > 0 ? sum + out[0] : out[0];
+				}
+				if (memcmp(&sum, &y[i * n + j], sizeof(float)) != 0)
+					right[s] = false;
+			}
+		}
+	}
+	report("a result does not depend on how m is split");
 }
 
 int
@@ -161,7 +205,6 @@ main(void)
 
 	x_end = (float *) guarded_memory(MAX_FLOATS * sizeof(float), false) + MAX_FLOATS;
 	w_end = (float *) guarded_memory(MAX_FLOATS * sizeof(float), false) + MAX_FLOATS;
-	scratch_end = (float *) guarded_memory(MAX_FLOATS * sizeof(float), false) + MAX_FLOATS;
 	for (int s = 0; s < N_SETS; s++)
 	{
 		sets[s] = hart_find_kernels(set_names[s]);
@@ -188,5 +231,7 @@ main(void)
 	report("gemm_nt of every height of blocks and of large shapes");
 
 	test_splits();
+	test_rows(70, 100);
+	test_rows(9, 2500);
 	return tap_done();
 }

@@ -9,6 +9,73 @@
 #include <math.h>
 #include <string.h>
 
+/* The twin: J. Skilling, "Programming the Hilbert curve", AIP Conference Proceedings 707, 381 (2004) */
+static uint64_t
+skilling_index(const uint32_t cell[4], int bits)
+{
+	uint32_t	x[4] = {cell[0], cell[1], cell[2], cell[3]};
+	uint32_t	top = UINT32_C(1) << (bits - 1);
+	uint32_t	flip = 0;
+	uint64_t	index = 0;
+
+	/* Undo the rotations and reflections of the cells, outermost first */
+	for (uint32_t q = top; q > 1; q >>= 1)
+	{
+		uint32_t	low = q - 1;
+
+		for (int i = 0; i < 4; i++)
+		{
+			if (x[i] & q)
+				x[0] ^= low;
+			else
+			{
+				uint32_t	swap = (x[0] ^ x[i]) & low;
+
+				x[0] ^= swap;
+				x[i] ^= swap;
+			}
+		}
+	}
+
+	/* Gray encode */
+	for (int i = 1; i < 4; i++)
+		x[i] ^= x[i - 1];
+	for (uint32_t q = top; q > 1; q >>= 1)
+	{
+		if (x[3] & q)
+			flip ^= q - 1;
+	}
+	for (int j = bits - 1; j >= 0; j--)
+	{
+		for (int i = 0; i < 4; i++)
+			index = index << 1 | (((x[i] ^ flip) >> j) & 1);
+	}
+	return index;
+}
+
+/* The machine of states takes the way of Skilling's transform */
+static void
+test_twin(int bits)
+{
+	bool		same = true;
+	bool		back = true;
+
+	for (int trial = 0; trial < 20000; trial++)
+	{
+		uint32_t	cell[4];
+		uint32_t	found[4];
+		uint64_t	index;
+
+		for (int i = 0; i < 4; i++)
+			cell[i] = (uint32_t) (random_bits() >> (64 - bits));
+		index = hart_hilbert_index(cell, bits);
+		same &= index == skilling_index(cell, bits);
+		hart_hilbert_cell(index, bits, found);
+		back &= memcmp(cell, found, sizeof(cell)) == 0;
+	}
+	ok(same && back, "%d bits: the index is that of the twin, and leads back", bits);
+}
+
 /* Visit every cell of the grid along the curve */
 static void
 test_grid(int bits)
@@ -174,7 +241,10 @@ main(void)
 	for (int bits = 1; bits <= 4; bits++)
 		test_grid(bits);
 	for (int bits = 1; bits <= HART_HILBERT_MAX_BITS; bits++)
+	{
+		test_twin(bits);
 		test_random_points(bits);
+	}
 	test_known_values();
 	test_edges();
 	return tap_done();

@@ -101,6 +101,17 @@ random_weights(HartDtype dtype, size_t n, float *values)
 	return w;
 }
 
+/* One row of x by one row of weights */
+static float
+dot_of(HartDtype dtype, const void *w, const float *x, size_t n)
+{
+	const void *const rows[4] = {w, w, w, w};
+	float		out[4];
+
+	set->dot4[dtype] (1, x, n, rows, n, 0, out);
+	return out[0];
+}
+
 static void
 test_weights(HartDtype dtype)
 {
@@ -109,6 +120,7 @@ test_weights(HartDtype dtype)
 	static char moved[MAX_SIZE * 4 + 64];
 	size_t		size = hart_dtype_size(dtype);
 	bool		dots = true;
+	bool		both = true;
 	bool		widens = true;
 	bool		alignment = true;
 
@@ -118,10 +130,26 @@ test_weights(HartDtype dtype)
 		float	   *x = random_floats(0, n);
 		double		magnitude;
 		double		exact = exact_dot(values, x, n, &magnitude);
-		float		dot = set->dot_weights[dtype] (w, x, n);
+		bool		is_block = n <= HART_DOT_DEPTH;
+		float		dot = is_block ? dot_of(dtype, w, x, n) : 0;
 
-		if (!near(dot, exact, SUM_TOLERANCE * magnitude))
+		if (is_block && !near(dot, exact, SUM_TOLERANCE * magnitude))
 			dots = false;
+
+		{
+			float		sums[2] = {1, 2};
+			float		again[2] = {1, 2};
+			double		squares_magnitude;
+			double		squares = exact_dot(values, values, n, &squares_magnitude);
+
+			/* sums are added to what is there */
+			set->dot_and_squares[dtype] (w, x, n, sums);
+			memcpy(moved + 1, w, n * size);
+			set->dot_and_squares[dtype] (moved + 1, x, n, again);
+			if (!near(sums[0] - 1.0, exact, SUM_TOLERANCE * (magnitude + 1)) || !same_bits(sums, again, 2) ||
+				!near(sums[1] - 2.0, squares, SUM_TOLERANCE * (squares_magnitude + 2)))
+				both = false;
+		}
 
 		wide[n] = 12345;
 		set->widen[dtype] (w, wide, n);
@@ -133,18 +161,64 @@ test_weights(HartDtype dtype)
 			float		again;
 
 			memcpy(moved + shift, w, n * size);
-			again = set->dot_weights[dtype] (moved + shift, x, n);
+			again = is_block ? dot_of(dtype, moved + shift, x, n) : 0;
 			set->widen[dtype] (moved + shift, wide, n);
 			if (!same_bits(&again, &dot, 1) || !same_bits(wide, values, n))
 				alignment = false;
 		}
 	}
-	ok(dots, "%s: dot_weights of %s", set->name, dtype_names[dtype]);
+	ok(dots, "%s: dot4 of %s", set->name, dtype_names[dtype]);
+	ok(both, "%s: dot_and_squares of %s, at any address", set->name, dtype_names[dtype]);
 	ok(widens, "%s: widen of %s, of any length", set->name, dtype_names[dtype]);
 	ok(alignment, "%s: %s weights at any address give the same bits", set->name,
 	   dtype_names[dtype]);
-	ok(set->dot_weights[dtype] (moved, values, 0) == 0, "%s: no %s weights give 0",
+	ok(dot_of(dtype, moved, values, 0) == 0, "%s: no %s weights give 0",
 	   set->name, dtype_names[dtype]);
+}
+
+/* Each of m by four products has the bits that it has by itself, and those of the widened weights, whatever is called into the cache */
+static void
+test_rows_together(HartDtype dtype)
+{
+	static float values[MAX_SIZE];
+	static float out[17 * 4 + 1];
+	size_t		size = hart_dtype_size(dtype);
+	bool		same = true;
+	bool		widened = true;
+	bool		bounds = true;
+
+	for (size_t n = 1; n <= 300; n = next_size(n))
+	{
+		char	   *w = random_weights(dtype, 4 * n, values);
+		const void *const rows[4] = {w, w + n * size, w + 2 * n * size, w + 3 * n * size};
+
+		for (size_t m = 1; m <= 16; m++)
+		{
+			size_t		ldx = n + m % 3;
+			float	   *x = random_floats(0, (m - 1) * ldx + n);
+
+			out[m * 4] = 12345;
+			set->dot4[dtype] (m, x, ldx, rows, n, m % 2 * 100000, out);
+			for (size_t i = 0; i < m; i++)
+			{
+				for (int r = 0; r < 4; r++)
+				{
+					float		alone = dot_of(dtype, rows[r], x + i * ldx, n);
+					float		wide = dot_of(HART_F32, values + r * n, x + i * ldx, n);
+
+					if (!same_bits(&alone, &out[i * 4 + r], 1))
+						same = false;
+					if (!same_bits(&wide, &out[i * 4 + r], 1))
+						widened = false;
+				}
+			}
+			if (out[m * 4] != 12345)
+				bounds = false;
+		}
+	}
+	ok(same, "%s: a product of %s does not depend on those beside it", set->name, dtype_names[dtype]);
+	ok(widened, "%s: a product of %s is that of the widened weights", set->name, dtype_names[dtype]);
+	ok(bounds, "%s: dot4 of %s writes its m by four sums", set->name, dtype_names[dtype]);
 }
 
 int
@@ -162,7 +236,10 @@ main(void)
 		}
 		test_widen_patterns();
 		for (int dtype = 0; dtype < HART_N_DTYPES; dtype++)
+		{
 			test_weights((HartDtype) dtype);
+			test_rows_together((HartDtype) dtype);
+		}
 	}
 	return tap_done();
 }

@@ -39,7 +39,7 @@ SELECT pg_temp.refused('SELECT ' || call, sqlstate) FROM (VALUES
     ('hart.rope(pg_temp.ctx(), pg_temp.ones(1, 25), 0)', '22000'),
     ('hart.attend(pg_temp.ctx(), 5, pg_temp.ones(1, 24), pg_temp.ones(1, 12), pg_temp.ones(1, 12), 0)', '22023'), ('hart.attend(pg_temp.ctx(), 0, pg_temp.ones(1, 12), pg_temp.ones(1, 12), pg_temp.ones(1, 12), 0)', '22000'),
     ('hart.attend(pg_temp.ctx(), 0, pg_temp.ones(1, 24), pg_temp.ones(2, 12), pg_temp.ones(1, 12), 0)', '22000'), ('hart.attend(pg_temp.ctx(), 0, pg_temp.ones(1, 24), pg_temp.ones(1, 12), pg_temp.ones(1, 24), 0)', '22000'),
-    ('hart.attend(pg_temp.ctx(), 0, pg_temp.ones(1, 24), pg_temp.ones(1, 12), pg_temp.ones(1, 12), 1)', '22023'), ('hart.attend(pg_temp.ctx(), 0, pg_temp.ones(1, 24), pg_temp.ones(1, 12), pg_temp.ones(1, 12), -1)', '22023'),
+    ('hart.attend(pg_temp.ctx(), 0, pg_temp.ones(1, 24), pg_temp.ones(1, 12), pg_temp.ones(1, 12), 1)', '22023'), ('hart.attend(pg_temp.ctx(), 0, pg_temp.ones(1, 24), pg_temp.ones(1, 12), pg_temp.ones(1, 12), -1)', '54000'),
     ('hart.swiglu(pg_temp.ones(1, 3), pg_temp.ones(1, 4))', '22000'), ('hart.swiglu(pg_temp.ones(2, 3), pg_temp.ones(3, 2))', '22000'),
     ('hart.forward(pg_temp.ctx(), ''{1,2}'', 39)', '54000'), ('hart.forward(pg_temp.ctx(), ''{1}'', 5)', '22023'),
     -- tensors

@@ -1,6 +1,6 @@
 -- What functions promise the planner, and whose rights they run with.
 BEGIN;
-SELECT plan(16);
+SELECT plan(18);
 
 CREATE TEMP VIEW function AS
 SELECT p.oid::regprocedure::text AS name, proname, lanname, provolatile, proparallel, proisstrict, prosecdef, proconfig, proargtypes::oid[], prorettype, prokind, procost, prosrc
@@ -20,9 +20,15 @@ SELECT is_empty('SELECT name FROM function WHERE prosrc ~ ''open_context'' AND p
 SELECT is_empty('SELECT name FROM function WHERE prosrc ~ ''hart\.(de)?tokenize'' AND proparallel <> ''u''', 'what runs the tokenizer is unsafe: PL/Python queries in subtransactions');
 
 -- Asking a model changes nothing: it is allowed wherever a SELECT is
-SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE proname IN ('logits', 'generate', 'generate_tokens', 'tokenize', 'detokenize', 'tensor_matrix', 'decompose_tensor', 'resolve_model') AND provolatile = 's'),
-          ARRAY['decompose_tensor', 'detokenize', 'generate', 'generate_tokens', 'logits', 'resolve_model', 'tensor_matrix', 'tokenize'], 'what asks a model is stable');
-SELECT is_empty('SELECT name FROM function WHERE proname IN (''logits'', ''generate'', ''generate_tokens'') AND procost < 10000', 'the planner knows that it is dear');
+SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE proname IN ('logits', 'tokenize', 'detokenize', 'tensor_matrix', 'decompose_tensor', 'resolve_model') AND provolatile = 's'),
+          ARRAY['decompose_tensor', 'detokenize', 'logits', 'resolve_model', 'tensor_matrix', 'tokenize'], 'what asks a model is stable');
+-- Generating may draw at random, and must not run while a query is planned
+SELECT set_eq('SELECT proname::text, provolatile::text || proparallel::text FROM function WHERE proname ~ ''^(generate|generation_steps|next_token|begin_generation|random_seed)''',
+              $$VALUES ('generate', 'vu'), ('generate_tokens', 'vu'), ('generate_text', 'vu'), ('generate_many', 'vu'), ('generation_steps', 'vu'), ('next_token', 'vu'), ('next_token', 'su'), ('begin_generation', 'vu'),
+                       ('generate_stream', 'su'), ('random_seed', 'vs')$$, 'generating is volatile; but only what is not can be put in the place of its call, and generate_stream is no more than a call of generation_steps');
+SELECT set_eq('SELECT proname::text FROM function WHERE proname IN (''sample'', ''candidates'', ''generation_options'', ''check_stops'', ''check_logit_bias'') AND provolatile = ''i'' AND proparallel = ''s''',
+              ARRAY['sample', 'candidates', 'generation_options', 'check_stops', 'check_logit_bias'], 'sampling depends on its arguments alone, the seed being one');
+SELECT is_empty('SELECT name FROM function WHERE proname IN (''logits'', ''generate'', ''generate_tokens'', ''generate_text'', ''generate_many'', ''generate_stream'', ''generation_steps'') AND procost < 10000', 'the planner knows that it is dear');
 
 -- Maths depends on its arguments alone
 SELECT is_empty('SELECT name FROM function WHERE proname IN (''dot'', ''norm'', ''cosine'', ''l2_distance'', ''add'', ''scale'', ''matmul'', ''transpose'', ''argmax'', ''top_k'', ''softmax'', ''softmax_sql'', ''swiglu'', ''hilbert_encode_4d'',
@@ -31,13 +37,14 @@ SELECT is_empty('SELECT name FROM function WHERE provolatile = ''i'' AND prosrc 
 
 -- C functions get no NULL they do not expect
 SELECT is((SELECT array_agg(name::text ORDER BY name) FROM function WHERE lanname = 'c' AND NOT proisstrict AND cardinality(proargtypes) > 0),
-          ARRAY['hart.open_context(text)'], 'C functions are strict, but for the one with a default model');
+          ARRAY['hart.candidates(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea)', 'hart.generation_steps(text,hart.generation_options,text)', 'hart.open_context(text)',
+                'hart.sample(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea,bigint,integer,integer)'], 'C functions are strict, but for those that look at each argument');
 
 -- Functions that run with the owner's rights
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND NOT coalesce(proconfig::text ~ ''search_path=pg_catalog, pg_temp'', false)', 'functions with the owner''s rights have a search path of their own');
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND lanname NOT IN (''sql'', ''plpgsql'')', 'and are in SQL or PL/pgSQL');
 SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE prosecdef),
-          ARRAY['abort_ingest', 'add_merges', 'add_model_file', 'add_neurons', 'add_tokens', 'begin_ingest', 'drop_dead_ingests', 'finish_ingest', 'forget_model', 'note_progress', 'store_text'], 'they are those that write the catalog');
+          ARRAY['abort_ingest', 'add_merges', 'add_model_file', 'add_neurons', 'add_tokens', 'begin_chart', 'begin_ingest', 'drop_dead_ingests', 'drop_neighbourhood_charts', 'finish_chart', 'finish_ingest', 'forget_model', 'note_progress', 'store_text'], 'they are those that write the catalog');
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND (provolatile <> ''v'' OR proparallel <> ''u'')', 'what writes is volatile and unsafe in parallel');
 SELECT is_empty('SELECT name FROM function WHERE lanname = ''plpython3u'' AND proparallel = ''s'' AND proname <> ''softmax''', 'Python functions that query stay out of parallel workers');
 

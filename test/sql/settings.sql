@@ -1,16 +1,16 @@
--- The settings hart.kernel, hart.threads, hart.pin_percent, hart.model and hart.model_directory.
+-- The settings hart.kernel, hart.threads, hart.pin_percent, hart.prefix_cache, hart.model, hart.model_directory and hart.geometry_python.
 BEGIN;
 \ir include/errors.sql
 \ir include/kernels.sql
-SELECT plan(39);
+SELECT plan(45);
 
 -- The library defines its settings when it is loaded
 SELECT is(hart.library_version(), (SELECT extversion FROM pg_extension WHERE extname = 'hartonomous'), 'library and catalog are of the same version');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%'),
-          '{hart.kernel,hart.model,hart.model_directory,hart.pin_percent,hart.threads}', 'settings there are');
+          '{hart.geometry_python,hart.kernel,hart.model,hart.model_directory,hart.pin_percent,hart.prefix_cache,hart.threads}', 'settings there are');
 SELECT is_empty('SELECT name FROM pg_settings WHERE name LIKE ''hart.%'' AND coalesce(short_desc, '''') !~ ''^[A-Z].*\.$''', 'each has a description');
-SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'user'), '{hart.kernel,hart.model,hart.threads}', 'everybody may set these');
-SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'superuser'), '{hart.model_directory,hart.pin_percent}', 'a superuser may set these');
+SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'user'), '{hart.kernel,hart.model,hart.prefix_cache,hart.threads}', 'everybody may set these');
+SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'superuser'), '{hart.geometry_python,hart.model_directory,hart.pin_percent}', 'a superuser may set these');
 SELECT is((SELECT code FROM pg_temp.error_of('SET hart.no_such_setting = 1')), '42602', 'other names are refused');
 
 -- hart.kernel
@@ -46,6 +46,11 @@ SELECT is((SELECT format('%s %s %s', boot_val, min_val, max_val) FROM pg_setting
 SELECT is((SELECT code FROM pg_temp.error_of(format('SET hart.pin_percent = %L', value))), '22023', format('hart.pin_percent refuses %s', value))
 FROM unnest(ARRAY['-1', '91', 'all']) AS value;
 
+-- hart.prefix_cache
+SELECT is((SELECT format('%s%s %s', boot_val, unit, min_val) FROM pg_settings WHERE name = 'hart.prefix_cache'), '64MB 0', '64 MB of prompts are remembered by default');
+SELECT is((SELECT code FROM pg_temp.error_of(format('SET hart.prefix_cache = %L', value))), '22023', format('hart.prefix_cache refuses %s', value))
+FROM unnest(ARRAY['-1', '1e15', 'all']) AS value;
+
 -- hart.model
 SELECT is((SELECT boot_val FROM pg_settings WHERE name = 'hart.model'), NULL, 'no model is the default one');
 SELECT is(set_config('hart.model', 'naïve "quoted" name', true), 'naïve "quoted" name', 'any name can be the default one');
@@ -54,8 +59,8 @@ SELECT is(set_config('hart.model', 'naïve "quoted" name', true), 'naïve "quote
 CREATE ROLE hart_test_settings;
 SET LOCAL ROLE hart_test_settings;
 SELECT is((SELECT code FROM pg_temp.error_of(format('SET LOCAL %s', assignment))), sqlstate, format('an ordinary role: SET %s', assignment))
-FROM (VALUES ('hart.threads = 1', NULL), ('hart.kernel = portable', NULL), ('hart.model = ''some''' , NULL),
-             ('hart.pin_percent = 10', '42501'), ('hart.model_directory = ''/etc''', '42501')) AS attempt (assignment, sqlstate);
+FROM (VALUES ('hart.threads = 1', NULL), ('hart.kernel = portable', NULL), ('hart.model = ''some''' , NULL), ('hart.prefix_cache = ''1GB''', NULL),
+             ('hart.pin_percent = 10', '42501'), ('hart.model_directory = ''/etc''', '42501'), ('hart.geometry_python = ''/bin/true''', '42501')) AS attempt (assignment, sqlstate);
 RESET ROLE;
 
 -- Paths of models

@@ -143,7 +143,7 @@ BEGIN
         (model, 'rope at 117', rows, pg_temp.difference(hart.rope(ctx, wide::real[]::hart.matrix, 117), pg_temp.twin_rope(model, wide, 117))),
         (model, 'swiglu', rows, pg_temp.difference(hart.swiglu(gate::real[]::hart.matrix, up::real[]::hart.matrix), pg_temp.twin_swiglu(gate, up))),
         (model, 'feed_forward', rows, pg_temp.difference(hart.feed_forward(ctx, 1, x::real[]::hart.matrix), pg_temp.twin_feed_forward(model, 1, x))),
-        (model, 'attention', rows, pg_temp.difference(hart.attention(ctx, 1, x::real[]::hart.matrix, 0), pg_temp.twin_attention(model, 1, x)));
+        (model, 'attention', rows, pg_temp.difference(hart.attention(ctx, 1, x::real[]::hart.matrix, array_fill(0, ARRAY[rows]), ARRAY(SELECT generate_series(0, rows - 1))), pg_temp.twin_attention(model, 1, x)));
     PERFORM hart.close_context(ctx);
 END $$;
 SELECT count(pg_temp.compare_parts(model, rows)) AS compared FROM spec, unnest(ARRAY[1, 3, 9]) AS rows \gset

@@ -71,6 +71,18 @@ def test_character_split_between_prompt_and_continuation(data):
     assert "🜨" in library.continuation(tokenizer, ids[:cut], ids[cut:])
 
 
+def test_texts_of_tokens(data, small):
+    """Each as it follows the one before: with its space, special ones by name, parts of a character as such."""
+    assert library.token_texts(small, [2, 4, 3]) == ["ab", "<end>", "c"] and library.token_texts(small, []) == []
+    stories = library.load_tokenizer((data / "stories260K" / "tokenizer.json").read_bytes())
+    ids = library.encode(stories, "Once upon a time")
+    assert library.token_texts(stories, ids)[0] == "<s>"
+    assert "".join(library.token_texts(stories, ids)[1:]) == "Once upon a time"
+    assert library.encode(stories, "Once upon a time", add_special_tokens=False) == ids[1:]
+    qwen = library.load_tokenizer((data / "qwen2.5-tokenizer" / "tokenizer.json").read_bytes())
+    assert set("".join(library.token_texts(qwen, library.encode(qwen, "🜨")))) <= {"\ufffd", "🜨"}
+
+
 # The layer that talks to the database -------------------------------------------------------------
 
 
@@ -79,7 +91,7 @@ def plpy():
     plpy = Plpy()
     content = json.dumps(TOKENIZER).encode()
     plpy.answers["FROM hart.model_files f JOIN"] = lambda model: [{"model_id": 7, "sha256": b"1", "vocab_size": 9}]
-    plpy.answers["SELECT content AS value"] = lambda model_id: [{"value": content}]
+    plpy.answers["SELECT content AS value"] = lambda model_id, sha256: [{"value": content}]
     return plpy
 
 

@@ -1,0 +1,359 @@
+/*
+ * tile_finder.c
+ *	  Where the tiles lie that a snapshot sees: by looking at every page, by the index, or by what the
+ *	  session remembers.
+ */
+#include "tile_reader_internal.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/relscan.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_am.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/buf_internals.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "tile_table.h"
+
+/* One tile's share in the fingerprint: a version of a row is known by where it lies and who made it */
+static uint64
+tile_fingerprint(int64 ordinal, HeapTuple tuple)
+{
+	struct
+	{
+		int64		ordinal;
+		BlockNumber block;
+		TransactionId xmin;
+		uint64		line;
+	}			key = {ordinal, ItemPointerGetBlockNumber(&tuple->t_self), HeapTupleHeaderGetRawXmin(tuple->t_data),
+	ItemPointerGetOffsetNumber(&tuple->t_self)};
+
+	return hash_bytes_extended((const unsigned char *) &key, sizeof(key), 0);
+}
+
+/* Enter a visible tuple of a page; false when it belongs to no tensor that is wanted */
+static bool
+remember_tile(HartTileReader *reader, HeapTuple tuple, Page page)
+{
+	int32		tensor_id = hart_tile_key(reader, tuple, HART_TILES_TENSOR_ID);
+	int32		tile_no = hart_tile_key(reader, tuple, HART_TILES_TILE_NO);
+	HartTileRange *range;
+	const char *payload;
+	int64		ordinal;
+	uint64		fingerprint;
+
+	if (hart_tile_key(reader, tuple, HART_TILES_MODEL_ID) != reader->model_id)
+		return false;
+	range = hart_find_tile_range(reader, tensor_id);
+	if (range == NULL || tile_no < 0 || tile_no >= hart_tile_count(range->bytes))
+		return false;
+
+	payload = hart_tile_payload(reader, tuple, range, tile_no);
+	ordinal = range->first + tile_no;
+	fingerprint = tile_fingerprint(ordinal, tuple);
+	/* a tile that a memo led to may be met again */
+	if (!reader->pinned || reader->payload[ordinal] != payload)
+	{
+		if (reader->pinned ? reader->payload[ordinal] != NULL : ItemPointerIsValid(&reader->tid[ordinal]))
+			hart_report_tile_damage(reader, tensor_id, tile_no, "is there twice");
+		if (reader->pinned)
+			reader->payload[ordinal] = payload;
+		else
+		{
+			reader->tid[ordinal] = tuple->t_self;
+			MemoryContextReset(reader->held_memory);
+		}
+		reader->fingerprint += fingerprint;
+		reader->n_found++;
+	}
+	if (reader->memo != NULL && payload > (const char *) page && payload < (const char *) page + BLCKSZ)
+		hart_tile_memo_add_tile(reader->memo, ordinal, payload - (const char *) page, fingerprint);
+	else
+		reader->memo = NULL;
+	return true;
+}
+
+/* Whether what a page looked like may be remembered: it must be logged, and all-visible must mean it for our snapshot */
+static bool
+may_remember(const HartTileReader *reader)
+{
+	return reader->pinned && reader->n_tiles < PG_UINT32_MAX && RelationIsPermanent(reader->rel) && RelationNeedsWAL(reader->rel) &&
+		!reader->snapshot->takenDuringRecovery && !RecoveryInProgress() && !IsolationIsSerializable();
+}
+
+/* LSN by which a page is known again; the caller holds its lock. Only a page whose rows everybody sees is. */
+static XLogRecPtr
+lsn_to_remember(Page page)
+{
+	return PageIsAllVisible(page) ? PageGetLSN(page) : InvalidXLogRecPtr;
+}
+
+/* Look at every visible tuple of a page; keeps the pin when the page has tiles that are to stay pinned */
+static void
+scan_page(HartTileReader *reader, BlockNumber block)
+{
+	Buffer		buffer = ReadBuffer(reader->rel, block);
+	Page		page = BufferGetPage(buffer);
+	bool		all_visible;
+	bool		keep = false;
+	OffsetNumber lines;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	hart_check_snapshot_age(reader, page);
+	lines = PageGetMaxOffsetNumber(page);
+	/* as heap scans do: what is all-visible on a primary may not be so yet for a standby's snapshot */
+	all_visible = PageIsAllVisible(page) && !reader->snapshot->takenDuringRecovery;
+	if (reader->memo)
+		hart_tile_memo_add_page(reader->memo, block, buffer, lsn_to_remember(page));
+	for (OffsetNumber line = FirstOffsetNumber; line <= lines; line = OffsetNumberNext(line))
+	{
+		ItemId		item = PageGetItemId(page, line);
+		HeapTupleData tuple;
+		bool		visible;
+
+		if (!ItemIdIsNormal(item))
+			continue;
+		tuple.t_tableOid = RelationGetRelid(reader->rel);
+		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple.t_len = ItemIdGetLength(item);
+		ItemPointerSet(&tuple.t_self, block, line);
+		visible = all_visible || HeapTupleSatisfiesVisibility(&tuple, reader->snapshot, buffer);
+		HeapCheckForSerializableConflictOut(visible, reader->rel, &tuple, buffer, reader->snapshot);
+		if (visible && remember_tile(reader, &tuple, page))
+			keep = reader->pinned;
+	}
+	if (keep)
+		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	else
+		UnlockReleaseBuffer(buffer);
+}
+
+/* What a memo's words about a page are worth */
+typedef enum
+{
+	PAGE_NOT_KNOWN = 0,
+	PAGE_AS_KNOWN,
+	PAGE_CHANGED
+} KnownPage;
+
+/* Look at every page but those that a memo was right about */
+static void
+scan_pages(HartTileReader *reader, BlockNumber n_blocks, const uint8 *known)
+{
+	for (BlockNumber block = 0; block < n_blocks; block++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (known == NULL || known[block] != PAGE_AS_KNOWN)
+			scan_page(reader, block);
+	}
+}
+
+/*
+ * Pin a page that a memo names; false, and no pin, when it must be looked at again. With the pin held nobody moves its rows.
+ * Its LSN and flag are read without the lock: a change that is under way belongs to a transaction that our snapshot does not see.
+ */
+static bool
+pin_known_page(HartTileReader *reader, HartTilePage *known)
+{
+	Buffer		buffer = known->buffer;
+	Page		page;
+
+	if (known->lsn == InvalidXLogRecPtr)
+		return false;
+#if PG_VERSION_NUM >= 160000
+	if (!ReadRecentBuffer(reader->rel->rd_locator, MAIN_FORKNUM, known->block, buffer))
+#else
+	if (!ReadRecentBuffer(reader->rel->rd_node, MAIN_FORKNUM, known->block, buffer))
+#endif
+		known->buffer = buffer = ReadBuffer(reader->rel, known->block);
+	page = BufferGetPage(buffer);
+	if (PageGetLSN(page) == known->lsn && PageIsAllVisible(page))
+	{
+		hart_check_snapshot_age(reader, page);
+		return true;
+	}
+	ReleaseBuffer(buffer);
+	return false;
+}
+
+/* how many pages ahead the processor is told to fetch what pinning looks at */
+#define PREFETCH_PAGES 8
+
+/* Enter the tiles of the pages that are still as a memo says, and note which those are; a memo may name a page more than once */
+static void
+recall_tiles(HartTileReader *reader, HartTileMemo *memo, BlockNumber n_blocks, uint8 *known)
+{
+	int64		n_pages;
+	HartTilePage *pages = hart_tile_memo_pages(memo, &n_pages);
+
+	for (int64 i = 0; i < n_pages; i++)
+	{
+		const HartTilePlace *places = hart_tile_memo_places(memo, &pages[i]);
+
+		CHECK_FOR_INTERRUPTS();
+		if (i + PREFETCH_PAGES < n_pages)
+		{
+			__builtin_prefetch(GetBufferDescriptor(pages[i + PREFETCH_PAGES].buffer - 1));
+			__builtin_prefetch(BufferGetPage(pages[i + PREFETCH_PAGES].buffer));
+		}
+		if (pages[i].block >= n_blocks)
+			continue;
+		if (!pin_known_page(reader, &pages[i]))
+		{
+			known[pages[i].block] = PAGE_CHANGED;
+			continue;
+		}
+		if (known[pages[i].block] == PAGE_NOT_KNOWN)
+			known[pages[i].block] = PAGE_AS_KNOWN;
+		reader->fingerprint += pages[i].fingerprint;
+		for (uint32 j = 0; j < pages[i].n; j++)
+			reader->payload[places[j].ordinal] = BufferGetPage(pages[i].buffer) + places[j].offset;
+		reader->n_found += pages[i].n;
+	}
+}
+
+/* Begin the new memo with what the old one was right about */
+static void
+copy_known_pages(HartTileReader *reader, HartTileMemo *memo, BlockNumber n_blocks, const uint8 *known)
+{
+	int64		n_pages;
+	HartTilePage *pages = hart_tile_memo_pages(memo, &n_pages);
+
+	for (int64 i = 0; i < n_pages; i++)
+	{
+		const HartTilePlace *places = hart_tile_memo_places(memo, &pages[i]);
+
+		if (pages[i].block >= n_blocks || known[pages[i].block] != PAGE_AS_KNOWN)
+			continue;
+		hart_tile_memo_add_page(reader->memo, pages[i].block, pages[i].buffer, pages[i].lsn);
+		for (uint32 j = 0; j < pages[i].n; j++)
+			hart_tile_memo_add_tile(reader->memo, places[j].ordinal, places[j].offset, j == 0 ? pages[i].fingerprint : 0);
+	}
+}
+
+/* A usable index that begins with model_id and tensor_id; InvalidOid when there is none */
+static Oid
+find_index(Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	Oid			found = InvalidOid;
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (index->rd_rel->relam == BTREE_AM_OID && form->indisvalid && !form->indcheckxmin && form->indnkeyatts >= 2 &&
+			form->indkey.values[0] == HART_TILES_MODEL_ID && form->indkey.values[1] == HART_TILES_TENSOR_ID &&
+			RelationGetIndexPredicate(index) == NIL)
+			found = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+		if (OidIsValid(found))
+			break;
+	}
+	list_free(indexes);
+	return found;
+}
+
+/* Enter a tile that an index led to */
+static void
+remember_indexed_tile(HartTileReader *reader, HeapTuple tuple, Buffer buffer)
+{
+	Page		page = BufferGetPage(buffer);
+
+	if (reader->memo)
+	{
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		hart_tile_memo_add_page(reader->memo, BufferGetBlockNumber(buffer), buffer, lsn_to_remember(page));
+		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	}
+	if (remember_tile(reader, tuple, page) && reader->pinned)
+		IncrBufferRefCount(buffer);
+}
+
+/* Look up the tiles by the index: for a few tensors of many */
+static void
+look_up_tiles(HartTileReader *reader, Oid index_oid, BlockNumber n_blocks, const uint8 *known)
+{
+	Relation	index = index_open(index_oid, AccessShareLock);
+
+	for (int i = 0; i < reader->n_ranges; i++)
+	{
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key[0], HART_TILES_MODEL_ID, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(reader->model_id));
+		ScanKeyInit(&key[1], HART_TILES_TENSOR_ID, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(reader->ranges[i].tensor_id));
+		scan = systable_beginscan_ordered(reader->rel, index, reader->snapshot, lengthof(key), key);
+		while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+		{
+			BlockNumber block = ItemPointerGetBlockNumber(&tuple->t_self);
+
+			CHECK_FOR_INTERRUPTS();
+			if (known == NULL || block >= n_blocks || known[block] != PAGE_AS_KNOWN)
+				remember_indexed_tile(reader, tuple, ((BufferHeapTupleTableSlot *) scan->slot)->buffer);
+		}
+		systable_endscan_ordered(scan);
+	}
+	index_close(index, AccessShareLock);
+}
+
+/* Ensure there is no hole */
+static void
+check_complete(const HartTileReader *reader)
+{
+	if (reader->n_found == reader->n_tiles)
+		return;
+	for (int i = 0; i < reader->n_ranges; i++)
+	{
+		HartTileRange *range = &reader->ranges[i];
+
+		for (int64 tile_no = 0; tile_no < hart_tile_count(range->bytes); tile_no++)
+		{
+			int64		ordinal = range->first + tile_no;
+
+			if (reader->pinned ? reader->payload[ordinal] == NULL : !ItemPointerIsValid(&reader->tid[ordinal]))
+				hart_report_tile_damage(reader, range->tensor_id, tile_no, "is missing");
+		}
+	}
+}
+
+void
+hart_find_tiles(HartTileReader *reader, BlockNumber n_blocks)
+{
+	HartTileMemo *old = may_remember(reader) ? hart_tile_memo_find(reader->rel, reader->ranges, reader->n_ranges) : NULL;
+	Oid			index = reader->n_tiles < n_blocks / 2 ? find_index(reader->rel) : InvalidOid;
+	uint8	   *known = NULL;	/* a KnownPage for each block */
+
+	if (old != NULL)
+	{
+		known = MemoryContextAllocExtended(CurrentMemoryContext, n_blocks + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+		recall_tiles(reader, old, n_blocks, known);
+	}
+	if (old == NULL || reader->n_found < reader->n_tiles)
+	{
+		if (may_remember(reader))
+			reader->memo = hart_tile_memo_create(reader->rel, reader->ranges, reader->n_ranges, reader->n_tiles);
+		if (old != NULL)
+			copy_known_pages(reader, old, n_blocks, known);
+		if (OidIsValid(index))
+			look_up_tiles(reader, index, n_blocks, known);
+		else
+			scan_pages(reader, n_blocks, known);
+	}
+	check_complete(reader);
+	if (reader->memo)
+		hart_tile_memo_keep(reader->rel, reader->memo);
+	if (known)
+		pfree(known);
+}
