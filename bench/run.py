@@ -19,6 +19,7 @@ from peers import run_peers
 from psql import Psql
 from report import print_report
 from scores import measure_scores
+from weights import measure_weights, weights_lines
 
 HERE = pathlib.Path(__file__).resolve().parent
 CLUSTER_SCRIPT = HERE.parent / "dev" / "cluster.sh"
@@ -166,6 +167,11 @@ def measure_calls(cluster, script):
     return {name: median(times) for name, times in calls.items()}
 
 
+def measure_in_session(cluster, script, measure_part):
+    with cluster.session(script=script) as session:
+        return measure_part(session)
+
+
 def processor():
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -195,6 +201,8 @@ def measure(cluster, options, model, program):
         **rounds,
         "scores": scores,
         "calls": measure_calls(cluster, script),
+        # last, since it changes weights
+        "weights": measure_in_session(cluster, script, measure_weights),
     }
 
 
@@ -211,6 +219,7 @@ def main():
         cluster.stop()
     figures["peers"] = run_peers(options.peer_python, model, THREADS, PROMPTS, DECODED) if options.peer_python else []
     print_report(figures)
+    print("", *weights_lines(figures["weights"]), sep="\n")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))
 

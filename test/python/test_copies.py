@@ -42,7 +42,9 @@ def test_dump_and_restore(server, filled, folders, folder, form):
         tool(server, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", restored, "-f", dump)
     else:
         tool(server, "pg_restore", "--exit-on-error", "-d", restored, dump)
-    with Session.open(server.dsn(restored)) as session:
+    edges = "SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM hart.weight_relations AS t"
+    with Session.open(server.dsn(restored)) as session, filled.connect() as original:
+        assert session.all(edges) == original.all(edges)
         assert session.all("SELECT name, state FROM hart.models ORDER BY 1") == [(n, "ready") for n in NAMES]
         for name in NAMES:
             assert_answers(session, name)
@@ -125,6 +127,11 @@ def test_standby(server, filled, folders):
             caught_up()
             assert logits(replica, "llama_f16", [5, 6]) == before
 
+            for relation in ("weights", "weight_relations", "computed_atoms"):
+                query = f"SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM hart.{relation} AS t"
+                assert replica.all(query) == primary.all(query), relation
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                replica.execute("UPDATE hart.weights SET value = 0 WHERE row = 1")
             with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                 replica.execute("CALL hart.ingest_model(%s, 'no')", [str(folders("llama_bias"))])
             primary.execute("CALL hart.ingest_model(%s, 'later')", [str(folders("llama_bias"))])

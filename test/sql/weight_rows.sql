@@ -36,7 +36,7 @@ CREATE FUNCTION pg_temp.digest(relation text, condition text) RETURNS text LANGU
 DECLARE
     result text;
 BEGIN
-    EXECUTE format('SELECT count(*) || '' '' || md5(string_agg(t::text, '';'' ORDER BY t)) FROM %s AS t WHERE %s', relation, condition) INTO result;
+    EXECUTE format('SELECT count(*) || '' '' || coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) FROM %s AS t WHERE %s', relation, condition) INTO result;
     RETURN result;
 END $$;
 SELECT is(pg_temp.digest('hart.weights', text), pg_temp.digest('expected', text), 'WHERE ' || text) FROM condition;

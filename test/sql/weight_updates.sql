@@ -84,6 +84,11 @@ END $$;
 SELECT ok(pg_temp.tune(), 'a function changes a row of the head, and the logit is zero');
 ROLLBACK TO s;
 SELECT is_empty('SELECT * FROM changed', 'rolled back, all is as before');
+CREATE TEMP TABLE positions AS SELECT token_id, position FROM hart.token_positions WHERE model_id = :model_id AND chart = 0;
+UPDATE hart.weights SET value = value + 0.25 WHERE model = 'f32' AND tensor = 'model.embed_tokens.weight' AND row IN (40, 41) AND col % 3 = 0;
+SELECT is((SELECT array_agg(p.token_id ORDER BY p.token_id) FROM hart.token_positions AS p JOIN positions AS o USING (token_id) WHERE p.model_id = :model_id AND p.chart = 0 AND p.position::text <> o.position::text), '{40,41}',
+          'tokens whose embeddings change move in the linear chart');
+ROLLBACK TO s;
 SELECT pg_temp.refused('UPDATE hart.weights SET value = NULL WHERE row = 1 AND col = 1', '23502', 'no weight is NULL');
 CREATE TEMP TABLE text_value (v text);
 INSERT INTO text_value VALUES ('1');
