@@ -16,7 +16,7 @@ DECLARE
     ctx hart.context;
     waiting hart.generation[];
     going hart.generation[] := '{}';
-    sequences integer[] := '{}';            -- of the run, of those going; sequence + 1 is the row of the result
+    sequences integer[] := '{}';            -- in the run, of those going: the row of the result
     taking hart.generation[];
     taking_sequences integer[];
     logits hart.matrix;
@@ -47,14 +47,13 @@ BEGIN
             g := waiting[prompt_no];
             taking := '{}';
             taking_sequences := '{}';
-            FOR i IN 0 .. n - 1 LOOP
-                g.sequence := i;
+            logits := hart.prefill(ctx, g.prompt);
+            FOR i IN 1 .. n LOOP
+                g.sequence := i - 1;
                 taking := taking || hart.constrain(g, model);
-                taking_sequences := taking_sequences || (prompt_no - 1) * n + i;
-            END LOOP;
-            logits := hart.prefill(ctx, g.prompt, taking_sequences[1]);
-            FOR i IN 2 .. n LOOP
-                PERFORM hart.fork_sequence(ctx, taking_sequences[1], taking_sequences[i], cardinality(g.prompt));
+                row_no := (prompt_no - 1) * n + i;
+                taking_sequences := taking_sequences || row_no;
+                PERFORM hart.fork_sequence(ctx, 0, row_no, cardinality(g.prompt));
             END LOOP;
         ELSIF cardinality(going) > 0 THEN
             logits := hart.forward_batch(ctx, ARRAY(SELECT u.token_id FROM unnest(going) AS u), sequences,
@@ -68,15 +67,15 @@ BEGIN
         END IF;
         FOR i IN 1 .. cardinality(taking) LOOP
             g := hart.take_token(taking[i], logits, least(i, hart.n_rows(logits)));
-            row_no := taking_sequences[i] + 1;
+            row_no := taking_sequences[i];
             texts[row_no] := coalesce(texts[row_no], '') || g.piece;
             logprobs[row_no] := coalesce(logprobs[row_no], 0) + g.logprob;
             IF g.finish_reason IS NULL THEN
                 going := going || g;
-                sequences := sequences || taking_sequences[i];
+                sequences := sequences || row_no;
             ELSE
                 finished[row_no] := g;
-                PERFORM hart.drop_sequence(ctx, taking_sequences[i]);
+                PERFORM hart.drop_sequence(ctx, row_no);
             END IF;
         END LOOP;
     END LOOP;

@@ -53,12 +53,16 @@ END $$;
 COMMENT ON FUNCTION hart.begin_generation(integer[], hart.generation_options, text, boolean) IS
     'open a run of a model to continue a prompt; each hart.next_token makes a token, and hart.close_context of its ctx ends it';
 
-CREATE FUNCTION hart.prefill(ctx hart.context, tokens integer[], sequence integer DEFAULT 0) RETURNS hart.matrix
+CREATE FUNCTION hart.prefill(ctx hart.context, tokens integer[]) RETURNS hart.matrix
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED AS $$
+DECLARE
+    known CONSTANT integer := hart.restore_prefix(ctx, tokens);
+    logits CONSTANT hart.matrix := hart.forward(ctx, tokens[known + 1 :], known);
 BEGIN
-    RETURN hart.forward(ctx, tokens, 0, sequence);
+    PERFORM hart.keep_prefix(ctx, tokens);
+    RETURN logits;
 END $$;
-COMMENT ON FUNCTION hart.prefill(hart.context, integer[], integer) IS 'logits of the token after a prompt, which becomes the beginning of a sequence';
+COMMENT ON FUNCTION hart.prefill(hart.context, integer[]) IS 'logits of the token after a prompt, which becomes sequence 0; only what follows the longest beginning that the session remembers is run';
 
 CREATE FUNCTION hart.take_token(g hart.generation, logits hart.matrix, row_no integer DEFAULT 1) RETURNS hart.generation
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$

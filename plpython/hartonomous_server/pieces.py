@@ -27,9 +27,9 @@ def context(tokenizer, tokens):
     while few < len(tokens):
         text = decode(tokenizer, tokens[-few:])
         if text and not text.startswith(REPLACEMENT):
-            return tokens[-few:], complete(text)
+            return tokens[-few:], text
         few = few + 1 if few < 2 * FEW else 2 * few
-    return tokens, complete(decode(tokenizer, tokens))
+    return tokens, decode(tokenizer, tokens)
 
 
 def next_piece(tokenizer, window, shown, pending, token, ends):
@@ -42,18 +42,38 @@ def next_piece(tokenizer, window, shown, pending, token, ends):
     text = decode(tokenizer, window)
     stable = text if ends else complete(text)
     if not stable.startswith(shown):
-        if pending <= PARTIAL and text.endswith(REPLACEMENT) and not ends:
+        if text.startswith(shown):
+            # What is shown ends in a character that was not complete, and still is not.
+            stable = shown
+        elif (before := completed(tokenizer, window, shown, pending, stable)) is not None:
+            shown = before
+        elif pending <= PARTIAL and text.endswith(REPLACEMENT) and not ends:
             return "", window, shown, pending
-        # Bytes after a character that make none: a decoder may take back the character with them. What came out stays.
-        window, shown = window[len(window) - pending :], ""
-        text = decode(tokenizer, window)
-        stable = text if ends else complete(text)
+        else:
+            # Bytes after a character that make none: a decoder may take back the character with them. What came out stays.
+            window, shown = window[len(window) - pending :], ""
+            text = decode(tokenizer, window)
+            stable = text if ends else complete(text)
     piece = stable[len(shown) :]
     if stable == text:
         pending = 0
         if len(window) > MANY:
             window, stable = context(tokenizer, window)
+    if len(window) > 2 * MANY and not ends:
+        # nothing but bytes that make no characters
+        window, pending = window[-FEW:], min(pending, FEW)
+        stable = complete(decode(tokenizer, window))
     return piece, window, stable, pending
+
+
+def completed(tokenizer, window, shown, pending, stable):
+    """The text before a character that a prompt ends in and that the tokens after it have completed; or None."""
+    if shown.endswith(REPLACEMENT):
+        for partial in range(1, PARTIAL + 1):
+            before = decode(tokenizer, window[: max(len(window) - pending - partial, 0)])
+            if not before.endswith(REPLACEMENT) and stable.startswith(before):
+                return before
+    return None
 
 
 def cut_at_stop(text, stop):

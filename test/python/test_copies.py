@@ -94,7 +94,12 @@ def test_standby(server, filled, folders):
                     assert replica.one(f"SELECT {call}", text["prompt"], name) == primary.one(f"SELECT {call}", text["prompt"], name)
             replica.execute("BEGIN READ ONLY")
             assert_answers(replica, NAMES[0])
+            with replica.cursor(name="live") as cursor:
+                cursor.itersize = 1
+                cursor.execute(f"SELECT piece FROM hart.generate_stream('The', 12, '{NAMES[0]}', temperature => 1, seed => 8)")
+                pieces = "".join(piece for piece, in cursor)
             replica.execute("COMMIT")
+            assert pieces == primary.one(f"SELECT text FROM hart.generate_many('{{The}}', 12, '{NAMES[0]}', temperature => 1, seed => 8)")
 
             edit = "UPDATE hart.tiles SET payload = {} WHERE (model_id, tensor_id, tile_no) = " \
                    "(SELECT model_id, tensor_id, 0 FROM hart.tensors JOIN hart.model_registry r USING (model_id) " \
