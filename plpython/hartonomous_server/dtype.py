@@ -26,7 +26,9 @@ def below_and_above(values, dtype):
     if dtype == "BF16":
         single = values.astype(numpy.float32)
         # away from the value's own rounding to float32, then cut to 16 bits towards zero
-        toward_zero = numpy.where(numpy.abs(single) > numpy.abs(values), numpy.nextafter(single, numpy.float32(0)), single)
+        toward_zero = numpy.where(
+            numpy.abs(single) > numpy.abs(values), numpy.nextafter(single, numpy.float32(0)), single
+        )
         bits = toward_zero.view(numpy.uint32) & numpy.uint32(0xFFFF0000)
         inner = bits.view(numpy.float32).astype(numpy.float64)
         outer = (bits + numpy.uint32(0x10000)).view(numpy.float32).astype(numpy.float64)

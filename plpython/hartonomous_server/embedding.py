@@ -1,7 +1,5 @@
 """Rows of a model's embedding, read from its tiles and written back."""
 
-import numpy
-
 from .database import rows
 from .dtype import SIZES, decode, encode
 from .errors import DATA_CORRUPTED, INVALID_PARAMETER_VALUE, HartError
@@ -17,7 +15,8 @@ class Embedding:
         found = rows(
             plpy,
             GD,
-            "SELECT t.tensor_id, t.dtype, t.shape[1] AS n_rows, t.shape[2] AS dim FROM hart.tensors t WHERE t.model_id = $1 AND t.name = $2",
+            "SELECT t.tensor_id, t.dtype, t.shape[1] AS n_rows, t.shape[2] AS dim"
+            " FROM hart.tensors t WHERE t.model_id = $1 AND t.name = $2",
             ["int", "text"],
             [model_id, EMBEDDING],
         )
@@ -37,7 +36,7 @@ class Embedding:
         """Rows as float32, (len(ids), dim); ids ascend."""
         self.write_before(ids[0] * self.row_bytes // TILE)
         self.load(sorted({tile for token in ids for tile in self.tiles_of(token)} - self.held.keys()))
-        data = b"".join(self.piece(tile, slice(*part)) for token in ids for tile, *part in self.parts_of(token))
+        data = b"".join(self.held[tile][begin:end] for token in ids for tile, begin, end in self.parts_of(token))
         return decode(data, self.dtype).reshape(len(ids), self.dim)
 
     def replace(self, ids, values):
@@ -75,7 +74,9 @@ class Embedding:
             return
         found = self.run(
             "SELECT t.tile_no, t.payload FROM hart.tiles_{} t"
-            " WHERE t.model_id = $1 AND t.tensor_id = $2 AND t.tile_no = ANY ($3) ORDER BY t.tile_no" + self.change * " FOR UPDATE",
+            " WHERE t.model_id = $1 AND t.tensor_id = $2 AND t.tile_no = ANY ($3) ORDER BY t.tile_no"
+            + self.change
+            * " FOR UPDATE",
             ["int[]"],
             [tiles],
         )
@@ -111,9 +112,6 @@ class Embedding:
         for tile in self.tiles_of(token):
             yield tile, max(begin - tile * TILE, 0), min(end - tile * TILE, TILE)
 
-    def piece(self, tile, part):
-        return self.held[tile][part]
-
     def check_ids(self, ids):
         """Ids are rows of the embedding."""
         for token in ids:
@@ -123,8 +121,3 @@ class Embedding:
                     INVALID_PARAMETER_VALUE,
                     hint=f"The model's token ids are 0 to {self.n_rows - 1}.",
                 )
-
-
-def all_finite(values):
-    """Whether there is neither NaN nor infinity."""
-    return bool(numpy.isfinite(values).all())

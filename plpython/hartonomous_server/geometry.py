@@ -41,8 +41,16 @@ def learn(plpy, GD, model, charts, neighbors, min_dist, epochs, seed):
     check_options(charts, neighbors, min_dist, epochs, seed)
     model_id = scalar(plpy, GD, "SELECT hart.resolve_model($1) AS value", ["text"], [model])
     rows(plpy, GD, "SELECT hart.check_may_chart($1)", ["int"], [model_id])
-    if not scalar(plpy, GD, "SELECT pg_catalog.pg_try_advisory_xact_lock(hart.ingest_lock_class(), $1) AS value", ["int"], [model_id]):
-        raise HartError("another session is making charts of this model", OBJECT_IN_USE, hint="Wait until it is done, or cancel it.")
+    if not scalar(
+        plpy,
+        GD,
+        "SELECT pg_catalog.pg_try_advisory_xact_lock(hart.ingest_lock_class(), $1) AS value",
+        ["int"],
+        [model_id],
+    ):
+        raise HartError(
+            "another session is making charts of this model", OBJECT_IN_USE, hint="Wait until it is done, or cancel it."
+        )
     python = interpreter(plpy, GD)
     check_umap(python)
     start = time.monotonic()
@@ -90,7 +98,9 @@ def check_umap(python):
     """The interpreter has the library; asked before minutes of work, with nothing but a look at what is installed."""
     question = "import importlib.util, sys; sys.exit(importlib.util.find_spec('umap') is None)"
     try:
-        missing = subprocess.run([python, "-c", question], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False).returncode
+        missing = subprocess.run(
+            [python, "-c", question], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+        ).returncode
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HartError(
             f"Python {quoted(python)} cannot be run",
@@ -110,10 +120,19 @@ def check_umap(python):
 
 def partition(plpy, GD, model_id):
     """Rows of the embedding that are tokens with a direction, and all others."""
-    if scalar(plpy, GD, "SELECT count(*) AS value FROM hart.charts WHERE model_id = $1 AND chart = 0", ["int"], [model_id]) != 1:
+    if (
+        scalar(
+            plpy, GD, "SELECT count(*) AS value FROM hart.charts WHERE model_id = $1 AND chart = 0", ["int"], [model_id]
+        )
+        != 1
+    ):
         raise HartError("the model has no linear chart", OBJECT_NOT_READY, hint="Drop the model and ingest it again.")
     named = scalar(
-        plpy, GD, "SELECT array_agg(token_id ORDER BY token_id) AS value FROM hart.tokens WHERE model_id = $1", ["int"], [model_id]
+        plpy,
+        GD,
+        "SELECT array_agg(token_id ORDER BY token_id) AS value FROM hart.tokens WHERE model_id = $1",
+        ["int"],
+        [model_id],
     )
     embedding = Embedding(plpy, GD, model_id)
     good = numpy.zeros(embedding.n_rows, bool)
@@ -155,7 +174,7 @@ def neighbor_graph(plpy, GD, model_id, tokens, others, neighbors, start):
 
 
 def lay_out(plpy, python, task, graph):
-    """Run the program on the graph; layouts, (charts, points, axes). Whatever happens, the process is gone afterwards."""
+    """Run the program on the graph; layouts, (charts, points, axes). Whatever happens, the process ends here."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as log:
         given.write(json.dumps(task).encode() + b"\n")
         for array in graph:

@@ -40,7 +40,16 @@ def make_linear_chart(plpy, GD, model, model_id):
     scale = scale_for(points)
     leaf = rows(plpy, GD, "SELECT hart.begin_chart($1, 0) AS leaf", ["int"], [model_id])[0]["leaf"]
     fill(plpy, leaf, model_id, 0, points * scale)
-    finish(plpy, GD, model_id, 0, scale, mean.tolist(), basis.tolist(), {"method": "pca", "rows": moments.count, "extent": EXTENT})
+    finish(
+        plpy,
+        GD,
+        model_id,
+        0,
+        scale,
+        mean.tolist(),
+        basis.tolist(),
+        {"method": "pca", "rows": moments.count, "extent": EXTENT},
+    )
 
 
 def blocks(shard, tensor):
@@ -60,7 +69,8 @@ def fill(plpy, leaf, model_id, chart, points):
     """Write the positions of the tokens that there are; points: (embedding rows, 4)."""
     insert = plpy.prepare(
         f"INSERT INTO {leaf} SELECT t.model_id, $2, t.token_id, t.atom_id, hart.point(ARRAY[p.x, p.y, p.z, p.w])"
-        " FROM unnest($4, $5, $6, $7) WITH ORDINALITY AS p (x, y, z, w, n) JOIN hart.tokens t ON t.model_id = $1 AND t.token_id = $3 + p.n - 1",
+        " FROM unnest($4, $5, $6, $7) WITH ORDINALITY AS p (x, y, z, w, n)"
+        " JOIN hart.tokens t ON t.model_id = $1 AND t.token_id = $3 + p.n - 1",
         ["int", "int", "int"] + 4 * ["float8[]"],
     )
     for first in range(0, len(points), 8192):
@@ -88,7 +98,8 @@ class LinearChart:
         found = rows(
             plpy,
             GD,
-            "SELECT mean, (SELECT array_agg(v) FROM unnest(basis) AS v) AS basis, scale FROM hart.charts WHERE model_id = $1 AND chart = 0",
+            "SELECT mean, (SELECT array_agg(v) FROM unnest(basis) AS v) AS basis, scale"
+            " FROM hart.charts WHERE model_id = $1 AND chart = 0",
             ["int"],
             [model_id],
         )
@@ -96,7 +107,8 @@ class LinearChart:
             raise HartError(
                 f"model number {model_id} has no linear chart that this role may read",
                 OBJECT_NOT_READY,
-                hint=f"Its owner can GRANT SELECT ON hart.tiles_{model_id} to you; drop and ingest the model again if the chart was deleted.",
+                hint=f"Its owner can GRANT SELECT ON hart.tiles_{model_id} to you;"
+                " drop and ingest the model again if the chart was deleted.",
             )
         self.embedding = Embedding(plpy, GD, model_id, change)
         self.mean = numpy.array(found[0]["mean"])
@@ -127,9 +139,10 @@ class LinearChart:
         if left.max() > EXACT:
             worst = left.argmax()
             raise HartError(
-                f"token {ids[worst]} cannot be put there: its embedding of {self.embedding.dim} {self.embedding.dtype} numbers is too coarse",
+                f"token {ids[worst]} cannot be put there: "
+                f"its embedding of {self.embedding.dim} {self.embedding.dtype} numbers is too coarse",
                 OUT_OF_RANGE,
-                detail=f"The nearest position found is off by {left[worst]:.1e}; positions are kept within {EXACT:.0e}.",
+                detail=f"The nearest one found is off by {left[worst]:.1e}; positions are kept within {EXACT:.0e}.",
                 hint="Choose another position nearby, or convert the checkpoint to F32.",
             )
         self.embedding.replace(ids, values)
@@ -146,7 +159,7 @@ class LinearChart:
         missing = ~self.basis.any(axis=1)
         if (numpy.abs(shift[:, missing]) > TOLERANCE).any():
             raise HartError(
-                f"an embedding of {self.embedding.dim} dimensions cannot be moved along {missing.sum()} of the four axes",
+                f"an embedding of {self.embedding.dim} dimensions cannot move along {missing.sum()} of the four axes",
                 INVALID_PARAMETER_VALUE,
                 hint="Leave the coordinates of those axes at 0.",
             )
@@ -158,7 +171,7 @@ class LinearChart:
         bad = numpy.flatnonzero(~usable(values))
         if len(bad):
             raise HartError(
-                f"token {ids[bad[0]]} cannot be moved so far: its weights would leave the range of {self.embedding.dtype}",
+                f"token {ids[bad[0]]} cannot move so far: its weights would leave the range of {self.embedding.dtype}",
                 OUT_OF_RANGE,
                 hint="Choose a position nearer to where it is.",
             )
@@ -175,7 +188,10 @@ def move(plpy, GD):
         chart = LinearChart(plpy, GD, model_id, change=True)
         # the plan of a transition table belongs to its trigger, so it is made anew each time
         found = plpy.execute(
-            plpy.prepare("SELECT token_id, hart.coordinates(position) AS at FROM moved WHERE model_id = $1 ORDER BY token_id", ["int"]),
+            plpy.prepare(
+                "SELECT token_id, hart.coordinates(position) AS at FROM moved WHERE model_id = $1 ORDER BY token_id",
+                ["int"],
+            ),
             [model_id],
         )
         ids = [row["token_id"] for row in found]
@@ -189,20 +205,30 @@ def move(plpy, GD):
 def reproject(plpy, GD, model_id, token_ids):
     """hart.reproject_tokens(model_id, token_ids): how many positions changed."""
     if model_id is None:
-        raise HartError("model number must not be null", NULL_VALUE_NOT_ALLOWED, hint="SELECT model_id, name FROM hart.models lists the models.")
+        raise HartError(
+            "model number must not be null",
+            NULL_VALUE_NOT_ALLOWED,
+            hint="SELECT model_id, name FROM hart.models lists the models.",
+        )
     chart = LinearChart(plpy, GD, model_id, change=False)
     if token_ids is None:
         ids = list(range(chart.embedding.n_rows))
     elif None in token_ids or any(isinstance(token, list) for token in token_ids):
-        raise HartError("token ids must not be null, nor an array of several dimensions", INVALID_PARAMETER_VALUE, hint="Pass ids such as hart.tokenize gives.")
+        raise HartError(
+            "token ids must not be null, nor an array of several dimensions",
+            INVALID_PARAMETER_VALUE,
+            hint="Pass ids such as hart.tokenize gives.",
+        )
     else:
         ids = sorted(set(token_ids))
     chart.embedding.check_ids(ids[:1] + ids[-1:])
     update = plan(
         plpy,
         GD,
-        "UPDATE hart.token_positions t SET position = hart.point(ARRAY[p.x, p.y, p.z, p.w]) FROM unnest($2, $3, $4, $5, $6) AS p (id, x, y, z, w)"
-        " WHERE t.model_id = $1 AND t.chart = 0 AND t.token_id = p.id AND t.position IS DISTINCT FROM hart.point(ARRAY[p.x, p.y, p.z, p.w])",
+        "UPDATE hart.token_positions t SET position = hart.point(ARRAY[p.x, p.y, p.z, p.w])"
+        " FROM unnest($2, $3, $4, $5, $6) AS p (id, x, y, z, w)"
+        " WHERE t.model_id = $1 AND t.chart = 0 AND t.token_id = p.id"
+        " AND t.position IS DISTINCT FROM hart.point(ARRAY[p.x, p.y, p.z, p.w])",
         ["int", "int[]"] + 4 * ["float8[]"],
     )
     count, outside = 0, []

@@ -19,8 +19,8 @@ def usable(rows):
 class Moments:
     """Mean and covariance of rows that come in blocks, in the order of their coming.
 
-    Products are float32, summed in float64 over blocks. They are taken about the mean of the first block, so that little
-    is lost when the mean is large beside the spread.
+    Products are float32, summed in float64 over blocks. They are taken about the mean of the first block, so that
+    little is lost when the mean is large beside the spread.
     """
 
     def __init__(self, dim):
@@ -54,7 +54,10 @@ class Moments:
 
 
 def directions(covariance):
-    """The basis, (4, dim): orthonormal rows, widest spread first, the largest element of each positive; zeros when dim < 4."""
+    """The basis, (4, dim): orthonormal rows, widest spread first, the largest element of each positive.
+
+    Rows of zeros stand for the directions that an embedding of fewer than four dimensions lacks.
+    """
     dim = len(covariance)
     basis = numpy.zeros((AXES, dim))
     vectors = numpy.linalg.eigh(covariance)[1][:, ::-1][:, :AXES].T

@@ -1,8 +1,9 @@
 """Rounding that keeps a projection: rows of a coarse dtype whose four coordinates are exactly those wanted.
 
-Plain rounding to BF16 moves a token's position by about 1e-3. So a row's elements are rounded one after the other, those with the largest
-influence on the position first, each to its lower or its upper neighbour, whichever brings the error of the position so far nearer to zero
-(error diffusion, as in sigma-delta modulation). What the smallest elements leave over is removed by changing up to four elements by a unit.
+Plain rounding to BF16 moves a token's position by about 1e-3. So a row's elements are rounded one after the other,
+those with the largest influence on the position first, each to its lower or its upper neighbour, whichever brings the
+error of the position so far nearer to zero (error diffusion, as in sigma-delta modulation). What the smallest
+elements leave over is removed by changing up to four elements by a unit.
 """
 
 import numpy
@@ -31,7 +32,9 @@ def round_rows(ideal, influence, dtype):
             if numpy.abs(error[row]).max() > TOLERANCE:
                 units = (above - below)[row, fine]
                 for limit in LIMITS:
-                    values[row, fine] = refine(values[row, fine], ideal[row, fine], units, influence[fine], error[row], dtype, limit)
+                    values[row, fine] = refine(
+                        values[row, fine], ideal[row, fine], units, influence[fine], error[row], dtype, limit
+                    )
                     error[row] = (values[row] - ideal[row]) @ influence
                     if numpy.abs(error[row]).max() < GOOD_ENOUGH:
                         break
@@ -79,7 +82,7 @@ def refine(values, ideal, units, influence, error, dtype, limit):
 
 
 def choices(values, ideal, units, limit, dtype):
-    """Every change of one element by 1 to 4 units that the dtype holds and that leaves it near its ideal; and no change."""
+    """Every change of one element by 1 to 4 units that the dtype holds, near its ideal; and no change."""
     steps = numpy.array([-4, -3, -2, -1, 1, 2, 3, 4])
     changed = values[:, None] + steps * units[:, None]
     allowed = numpy.abs(changed - ideal[:, None]) <= limit * units[:, None]

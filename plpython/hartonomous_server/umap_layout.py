@@ -1,10 +1,12 @@
-"""The program that lays out neighbourhood charts with UMAP. hart.learn_geometry runs it as a process of its own, perhaps with another Python than
-the server's; it imports nothing of this package.
+"""The program that lays out neighbourhood charts with UMAP.
 
-Its argument is the number of an open file with one line of JSON (points, neighbors, axes, seeds, min_dist, epochs) and then, little-endian, the
-neighbours of each point (points × neighbors int32, itself first; -1 for none) and their cosine distances (float32).
-For each seed it writes a layout (points × axes float32) to standard output; its progress goes to standard error. It ends when its standard input
-does: then the server's process is gone.
+hart.learn_geometry runs it as a process of its own, perhaps with another Python than the server's; it imports nothing
+of this package.
+
+Its argument is the number of an open file with one line of JSON (points, neighbors, axes, seeds, min_dist, epochs)
+and then, little-endian, the neighbours of each point (points × neighbors int32, itself first; -1 for none) and their
+cosine distances (float32). For each seed it writes a layout (points × axes float32) to standard output; its progress
+goes to standard error. It ends when its standard input does: then the server's process is gone.
 """
 
 import json
@@ -37,7 +39,8 @@ def lay_out(task, neighbors, distances, seed):
     def random_state():
         return numpy.random.RandomState(seed)
 
-    # Begun at random, since a spectral layout of a large graph may fail, and charts that begin differently miss different neighbours.
+    # Begun at random: a spectral layout of a large graph may fail, and charts that begin differently miss other
+    # neighbours.
     begin = random_state().normal(size=(task["points"], task["axes"])).astype(numpy.float32)
     graph = fuzzy_simplicial_set(
         begin, task["neighbors"], random_state(), "cosine", knn_indices=neighbors, knn_dists=distances

@@ -36,7 +36,14 @@ def parts(dim, rows=48, seed=0):
 
 @pytest.mark.parametrize(
     ("dtype", "dim", "within"),
-    [("F32", 8, 1e-7), ("F32", 896, 1e-7), ("F16", 64, TOLERANCE), ("BF16", 64, 1e-5), ("BF16", 256, TOLERANCE), ("BF16", 896, TOLERANCE)],
+    [
+        ("F32", 8, 1e-7),
+        ("F32", 896, 1e-7),
+        ("F16", 64, TOLERANCE),
+        ("BF16", 64, 1e-5),
+        ("BF16", 256, TOLERANCE),
+        ("BF16", 896, TOLERANCE),
+    ],
 )
 def test_rounding_keeps_the_projection(dtype, dim, within):
     ideal, influence = parts(dim)
