@@ -2,6 +2,8 @@
 
 from statistics import median
 
+from scores import score_rows
+
 GOALS = {"share": 0.60, "prefill": 60, "ingest": 90}
 
 
@@ -30,6 +32,15 @@ def decode_rows(figures):
         goal = f"goal {GOALS['share']:.0%}: {verdict(share >= GOALS['share'])}" if threads == 2 else ""
         read = figures["bytes_per_token"] / median(times) / 1e6
         yield "    of the read bandwidth", f"{share:.0%} ({read:.1f} GB/s of weights)", goal
+
+
+def batch_rows(figures):
+    for threads, batches in figures["batch"].items():
+        alone = 1000 / median(time for one in figures["decode"][threads] for time in one)
+        for sequences, times in batches.items():
+            rate = sequences * 1000 / median(times)
+            name = f"decode of {sequences} sequences together, {threads} thread(s)"
+            yield name, f"{rate:.1f} tokens/s", f"{rate / alone:.1f} times one alone"
 
 
 def prefill_rows(figures):
@@ -63,7 +74,7 @@ def peer_rows(figures):
 def print_report(figures):
     """Aligned columns, good in a terminal and in a text file."""
     print(f"{figures['date']}, {figures['machine']}\n{figures['server']}\n")
-    rows = [row for part in (bandwidth_rows, decode_rows, prefill_rows, ingest_rows, peer_rows) for row in part(figures)]
+    rows = [row for part in (bandwidth_rows, decode_rows, batch_rows, prefill_rows, ingest_rows, score_rows, peer_rows) for row in part(figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for name, value, remark in rows:
         print(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {remark}".rstrip())

@@ -18,12 +18,15 @@ from make_model import write_model
 from peers import run_peers
 from psql import Psql
 from report import print_report
+from scores import measure_scores
 
 HERE = pathlib.Path(__file__).resolve().parent
 CLUSTER_SCRIPT = HERE.parent / "dev" / "cluster.sh"
 THREADS = (1, 2)
 DECODED = 24
 PROMPTS = (128, 512)
+SEQUENCES = (2, 4, 8, 16)
+STEPS = 8
 BUFFER_MIB = 1024
 PASSES = 6
 
@@ -131,7 +134,7 @@ def measure_ingest(cluster, model):
 
 def measure_rounds(session, program, rounds):
     """Everything that is timed, in turn, so that a slow minute of the machine falls on all of it."""
-    result = {"bandwidth": {}, "decode": {}, "prefill": {}, "open": []}
+    result = {"bandwidth": {}, "decode": {}, "batch": {}, "prefill": {}, "open": []}
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}")
         for threads in THREADS:
@@ -141,6 +144,9 @@ def measure_rounds(session, program, rounds):
             after = bandwidth(program, threads)
             result["bandwidth"].setdefault(threads, []).append(before + after)
             result["decode"].setdefault(threads, []).append(decoded)
+            for sequences in SEQUENCES:
+                steps = session.value(f"pg_temp.decode_batch({sequences}, {STEPS})")
+                result["batch"].setdefault(threads, {}).setdefault(sequences, []).extend(steps)
             for length in PROMPTS:
                 taken = session.value(f"pg_temp.prefill({length})")
                 result["prefill"].setdefault(threads, {}).setdefault(length, []).append(taken)
@@ -170,7 +176,7 @@ def processor():
 def measure(cluster, options, model, program):
     say(f"ingesting {model}")
     ingest = measure_ingest(cluster, model)
-    script = (HERE / "measure.sql").read_text()
+    script = (HERE / "measure.sql").read_text() + (HERE / "batch.sql").read_text()
     with cluster.session(script=script) as session:
         version = session.value("split_part(version(), ' (', 1)")
         bytes_per_token = session.value("pg_temp.bytes_per_token()")
@@ -178,6 +184,7 @@ def measure(cluster, options, model, program):
         memory = PeakMemory(session.pid)
         rounds = measure_rounds(session, program, options.rounds)
         memory = memory.stop()
+        scores = measure_scores(session)
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "machine": f"{processor()}, {os.cpu_count()} cores",
@@ -186,6 +193,7 @@ def measure(cluster, options, model, program):
         "bytes_per_token": bytes_per_token,
         "memory": memory,
         **rounds,
+        "scores": scores,
         "calls": measure_calls(cluster, script),
     }
 

@@ -80,7 +80,7 @@ BEGIN
     PERFORM hart.check_prompt(prompt, hart.max_positions(ctx));
     max_new := least(max_tokens, hart.max_positions(ctx) - n_prompt + 1);
 
-    logits := hart.forward(ctx, prompt, 0);
+    logits := hart.prefill(ctx, prompt);
     LOOP
         candidates := '{}';
         parents := '{}';

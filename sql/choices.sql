@@ -54,8 +54,11 @@ COMMENT ON FUNCTION hart.search_choices(integer[], text[], text, boolean) IS
 
 CREATE FUNCTION hart.choose(prompt_tokens integer[], choices text[], model text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000000 AS $$
+DECLARE
+    best integer;
 BEGIN
-    RETURN choices[(SELECT f.index FROM hart.found_choices(hart.search_choices(prompt_tokens, choices, model, false)) AS f)];
+    SELECT f.index INTO best FROM hart.found_choices(hart.search_choices(prompt_tokens, choices, model, false)) AS f;
+    RETURN choices[best];
 END $$;
 COMMENT ON FUNCTION hart.choose(integer[], text[], text) IS
     'the choice that is the likeliest continuation of a prompt given as tokens; the first in the array among equals';

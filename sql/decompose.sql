@@ -275,7 +275,7 @@ BEGIN
         SELECT 0 AS level, 0 AS position, NULL::bigint AS parent_id, decomposition.id AS id, ARRAY[]::integer[] AS path
         UNION ALL
         SELECT n.level + 1, r.position, r.parent_id, r.child_id, n.path || r.position
-        FROM node AS n JOIN hart.stored_relations_composition AS r ON r.parent_id = n.id
+        FROM node AS n JOIN hart.stored_relations AS r ON r.parent_id = n.id AND r.relation_type = 'composition'
     )
     SELECT n.level, n.position, n.parent_id, n.id, hart.atom_modality(n.id), coalesce(hart.atom_content(n.id), a.raw_value)
     FROM node AS n LEFT JOIN hart.stored_atoms AS a ON a.id = n.id AND hart.atom_content(n.id) IS NULL ORDER BY n.path;

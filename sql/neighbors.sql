@@ -93,10 +93,12 @@ BEGIN
     FROM hart.model_registry r LEFT JOIN hart.charts c ON c.model_id = r.model_id AND c.chart = 0 WHERE r.model_id = id;
     SELECT array_agg(n.token_id), array_agg(n.cosine) INTO ids, cosines
     FROM hart.nearest_rows(id, vector, least(k::bigint + nameless, 2147483647)::integer) AS n;
+    SELECT array_agg(b.token_id), array_agg(b.cosine) INTO ids, cosines
+    FROM (SELECT n.token_id, n.cosine FROM unnest(ids, cosines) WITH ORDINALITY AS n (token_id, cosine, place)
+          WHERE EXISTS (SELECT FROM hart.tokens t WHERE t.model_id = id AND t.token_id = n.token_id) ORDER BY n.place LIMIT k) AS b;
     RETURN QUERY
     SELECT d.token_id, d.token, d.atom_id, n.cosine
-    FROM unnest(ids, cosines) AS n (token_id, cosine) JOIN hart.describe_tokens(id, ids) AS d USING (token_id)
-    ORDER BY n.cosine DESC, d.token_id LIMIT k;
+    FROM unnest(ids, cosines) WITH ORDINALITY AS n (token_id, cosine, place) JOIN hart.describe_tokens(id, ids) AS d USING (token_id) ORDER BY n.place;
 END $$;
 COMMENT ON FUNCTION hart.nearest(real[], integer, text) IS 'the k tokens whose embeddings have the largest cosine with a vector, by a pass over all embeddings';
 
@@ -116,7 +118,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION hart.near_positions(integer, integer, geometry, integer) IS 'the n tokens nearest to a point of a chart, by the chart''s index';
 
-CREATE FUNCTION hart.candidates(model_id integer, charts integer[], token_id integer, n integer) RETURNS integer[]
+CREATE FUNCTION hart.near_candidates(model_id integer, charts integer[], token_id integer, n integer) RETURNS integer[]
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     chart integer;
@@ -129,7 +131,7 @@ BEGIN
     END LOOP;
     RETURN ARRAY(SELECT DISTINCT f.id FROM unnest(found) AS f (id) ORDER BY 1);    -- in the order of the tiles
 END $$;
-COMMENT ON FUNCTION hart.candidates(integer, integer[], integer, integer) IS 'the n tokens nearest to one in each of some charts, each once, itself among them';
+COMMENT ON FUNCTION hart.near_candidates(integer, integer[], integer, integer) IS 'the n tokens nearest to one in each of some charts, each once, itself among them';
 
 CREATE FUNCTION hart.find_neighbors(wanted text, k integer, model text, exact boolean)
 RETURNS TABLE (token text, token_id integer, atom_id bigint, distance float8, cosine real, method text)
@@ -160,7 +162,7 @@ BEGIN
         -- about 40 candidates a neighbor altogether; a linear chart needs more, and finds less
         n := least(1 + k * (CASE WHEN learned THEN 17 + 23.0 / cardinality(charts) ELSE 100 END), 2147483647);
         charts := CASE WHEN learned THEN charts ELSE '{0}' END;
-        ids := hart.candidates(id, charts, center, n);
+        ids := hart.near_candidates(id, charts, center, n);
         how := format('%s: %s candidates', CASE WHEN learned THEN 'charts ' || array_to_string(charts, ', ') ELSE 'linear chart' END, cardinality(ids) - 1);
         SELECT array_agg(b.id), array_agg(b.cosine) INTO ids, cosines
         FROM (SELECT u.id, u.cosine FROM unnest(ids, hart.row_cosines(id, vector, ids)) AS u (id, cosine)

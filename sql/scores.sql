@@ -34,6 +34,8 @@ DECLARE
     last integer;
 BEGIN
     IF n > 0 THEN
+        -- an error unless it is a token: nothing else looks at one that stands alone
+        PERFORM hart.embed_tokens(ctx, tokens[1:1]);
         RETURN QUERY SELECT 0, tokens[1], NULL::float8, NULL::integer, NULL::float8;
     END IF;
     -- windows of the context length, each half of it further than the one before; a token counts in the first that holds it
@@ -89,7 +91,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'k must not be null', HINT = 'Ask for one row or more.';
     END IF;
     PERFORM hart.check_prompt(tokens, hart.max_positions(ctx));
-    logits := hart.forward(ctx, tokens, 0);
+    logits := hart.prefill(ctx, tokens);
     PERFORM hart.close_context(ctx);
     RETURN QUERY
     SELECT c.token_id, (hart.token_texts(ARRAY[tokens[cardinality(tokens)], c.token_id], model))[2], exp(c.score), c.score

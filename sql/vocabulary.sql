@@ -17,8 +17,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION hart.add_tokens(integer, integer[], bytea[], boolean[]) IS 'tokens of the model that this session is ingesting: their ids, the bytes they decode to, whether they are special';
 
+-- No nested loops: statistics know nothing yet of a model that comes in, and the planner would take its tokens for a handful.
 CREATE FUNCTION hart.add_merges(model_id integer, ranks integer[], merged integer[], lefts integer[], rights integer[]) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_nestloop = off AS $$
 BEGIN
     PERFORM hart.check_own_ingest(model_id);
     -- the tokens of the model hold the atoms: nobody can delete them

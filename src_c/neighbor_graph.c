@@ -14,7 +14,7 @@
 PG_FUNCTION_INFO_V1(hart_neighbor_graph);
 
 /* rows of a block, which one thread compares with all rows; and rows of a panel that it compares them with at once */
-#define BLOCK_ROWS 128
+#define BLOCK_ROWS 256
 #define PANEL_ROWS 64
 
 #define MAX_NEIGHBORS 256
@@ -36,22 +36,19 @@ typedef struct
 	size_t		scratch_size;
 } GraphWork;
 
-/* Bring a row to length 1; false, and zeros, when it has no direction */
-static bool
-normalise(float *row, int64 n)
+/* One over the length of a row; 0 when it has no direction */
+static float
+inverse_norm(const float *row, int64 n)
 {
-	double		squares = 0;
+	float		squares = hart_kernels->dot(row, row, n);
+	double		exact = 0;
 
+	if (squares > 1e-30f && squares < 1e30f)
+		return 1 / sqrtf(squares);
+	/* float32 is not enough */
 	for (int64 i = 0; i < n; i++)
-		squares += (double) row[i] * row[i];
-	if (!(squares > 0) || isinf(squares))
-	{
-		memset(row, 0, n * sizeof(float));
-		return false;
-	}
-	for (int64 i = 0; i < n; i++)
-		row[i] = (float) (row[i] / sqrt(squares));
-	return true;
+		exact += (double) row[i] * row[i];
+	return exact > 0 && !isinf(exact) ? (float) (1 / sqrt(exact)) : 0;
 }
 
 /* Enter a row among the nearest of a query, unless it is there already: a piece of work may be run twice */
@@ -86,12 +83,12 @@ block_task(void *arg, size_t begin, size_t end, int worker)
 	for (int64 first = w->first_row; first < w->first_row + w->n_rows; first += PANEL_ROWS)
 	{
 		size_t		n = Min(PANEL_ROWS, w->first_row + w->n_rows - first);
-		bool		good[PANEL_ROWS];
+		float		scale[PANEL_ROWS];
 
 		for (size_t j = 0; j < n; j++)
 		{
 			hart_embedding_widen(&w->rows, first + j, panel + j * w->cols);
-			good[j] = normalise(panel + j * w->cols, w->cols) && !w->skip[first + j];
+			scale[j] = w->skip[first + j] ? 0 : inverse_norm(panel + j * w->cols, w->cols);
 		}
 		hart_kernels->gemm_nt(m, n, w->cols, w->unit + begin * w->cols, w->cols, panel, w->cols, products, PANEL_ROWS, false);
 		for (size_t i = 0; i < m; i++)
@@ -99,8 +96,12 @@ block_task(void *arg, size_t begin, size_t end, int worker)
 			const float *worst = w->cosine + (begin + i) * w->k + w->k - 1;
 
 			for (size_t j = 0; j < n; j++)
-				if (products[i * PANEL_ROWS + j] > *worst && good[j] && first + (int64) j != w->query[begin + i])
-					enter(w, begin + i, first + j, products[i * PANEL_ROWS + j]);
+			{
+				float		cosine = products[i * PANEL_ROWS + j] * scale[j];
+
+				if (cosine > *worst && scale[j] > 0 && first + (int64) j != w->query[begin + i])
+					enter(w, begin + i, first + j, Min(cosine, 1));
+			}
 		}
 	}
 }
@@ -154,8 +155,13 @@ hart_neighbor_graph(PG_FUNCTION_ARGS)
 	unit = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * Max(w.n_queries * w.cols, 1));
 	for (int64 i = 0; i < w.n_queries; i++)
 	{
-		hart_embedding_row(e, w.query[i], unit + i * w.cols);
-		normalise(unit + i * w.cols, w.cols);
+		float	   *row = unit + i * w.cols;
+		float		scale;
+
+		hart_embedding_row(e, w.query[i], row);
+		scale = inverse_norm(row, w.cols);
+		for (int64 j = 0; j < w.cols; j++)
+			row[j] = scale > 0 ? row[j] * scale : 0;
 	}
 	w.unit = unit;
 	items = (size_t) w.n_queries * k;

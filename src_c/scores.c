@@ -86,10 +86,11 @@ score_task(void *arg, size_t begin, size_t end, int worker)
 		for (int32 i = 0; i < n; i++)
 		{
 			if (p[i] != 0)
-				s.entropy += p[i] / sum * (lse - x[i]);
+				s.entropy += p[i] * (lse - x[i]);
 			/* the first of equal ones is what greedy decoding takes */
 			s.rank += x[i] > x[target] || (x[i] == x[target] && i < target);
 		}
+		s.entropy /= sum;
 		w->scored[row] = s;
 	}
 }

@@ -129,10 +129,8 @@ find_places(HartTileLookup *lookup)
 {
 	TableScanDesc scan = table_beginscan(lookup->rel, lookup->snapshot, 0, NULL);
 	int64		capacity = 1024;
-	MemoryContext old = MemoryContextSwitchTo(lookup->memory);
 
 	lookup->places = palloc(sizeof(TilePlace) * capacity);
-	MemoryContextSwitchTo(old);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, lookup->slot))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -229,12 +227,18 @@ hart_lookup_tile(HartTileLookup *lookup, int32 tensor_id, int64 tensor_bytes, in
 {
 	int64		expected = Min(HART_TILE_BYTES, tensor_bytes - tile_no * HART_TILE_BYTES);
 	bool		isnull;
+	bool		found;
 	struct varlena *value;
+	MemoryContext old;
 
 	CHECK_FOR_INTERRUPTS();
 	MemoryContextReset(lookup->tile_memory);
-	if (!(lookup->index ? find_by_index(lookup, tensor_id, tile_no, Max(tile_no, last))
-		  : find_by_place(lookup, tensor_id, tile_no)))
+	/* an index scan keeps what it allocates on the way, such as a list of dead entries */
+	old = MemoryContextSwitchTo(lookup->memory);
+	found = lookup->index ? find_by_index(lookup, tensor_id, tile_no, Max(tile_no, last))
+		: find_by_place(lookup, tensor_id, tile_no);
+	MemoryContextSwitchTo(old);
+	if (!found)
 		report_damage(lookup, tensor_id, tile_no, "is missing");
 	lookup->n_read++;
 
@@ -246,8 +250,7 @@ hart_lookup_tile(HartTileLookup *lookup, int32 tensor_id, int64 tensor_bytes, in
 	/* came back compressed from another table by INSERT … SELECT */
 	if (VARATT_IS_COMPRESSED(value))
 	{
-		MemoryContext old = MemoryContextSwitchTo(lookup->tile_memory);
-
+		old = MemoryContextSwitchTo(lookup->tile_memory);
 		value = pg_detoast_datum_copy(value);
 		MemoryContextSwitchTo(old);
 	}

@@ -6,6 +6,7 @@ A log-probability only falls as tokens are added, so the first whole choice that
 import hashlib
 import heapq
 from collections import OrderedDict
+from itertools import pairwise
 
 import numpy
 
@@ -16,8 +17,8 @@ from .tokens import check_ids
 from .vocabulary import kept, session_vocabulary
 
 TREES = 4  # kept in a session
-NODES, ROWS = 32, 64  # run at once at most: nodes of the tree, and tokens
-HELD = 96  # nodes whose keys and values are kept; more than twice NODES
+NODES, ROWS = 16, 64  # run at once at most: nodes of the tree, and tokens
+HELD = 48  # nodes whose keys and values are kept; more than twice NODES
 
 
 @reported
@@ -80,15 +81,17 @@ def check_choices(choices):
         )
     if "" in choices:
         raise HartError(
-            "choices must not be empty", INVALID_PARAMETER_VALUE, hint="Remove empty texts, with array_remove for example."
+            "choices must not be empty texts",
+            INVALID_PARAMETER_VALUE,
+            hint="Remove them, with array_remove for example.",
         )
 
 
 class Tree:
     """Choices as sequences of tokens in their order: those with a common beginning are neighbours, the shortest first.
 
-    A node of the tree is a range of them and the number of tokens that they have in common. Of choices with the same tokens
-    only the first is there.
+    A node of the tree is a range of them and the number of tokens that they have in common. Of choices with the same
+    tokens only the first is there.
     """
 
     def __init__(self, vocabulary, choices, at_start):
@@ -101,7 +104,7 @@ class Tree:
         data = flat.astype(">i4").tobytes()
         keys = [data[4 * start : 4 * (start + length)] for start, length in zip(starts.tolist(), lengths.tolist())]
         order = sorted(range(len(keys)), key=keys.__getitem__)
-        order = [order[0], *(n for before, n in zip(order, order[1:]) if keys[before] != keys[n])]
+        order = [order[0], *(n for before, n in pairwise(order) if keys[before] != keys[n])]
         self.index = numpy.array(order)
         self.flat, self.starts, self.lengths = flat, starts[order], lengths[order]
         self.longest = int(lengths.max())
@@ -201,7 +204,7 @@ class Search:
         heapq.heappush(self.queue, (-float(logprob), int(whole), place, high, depth, state if not whole else None))
 
     def next(self):
-        """The forks to make and the tokens to run, as (from, to, positions) and (tokens, sequences, positions); all NULL at the end."""
+        """The forks to make (from, to, positions) and what to run (tokens, sequences, positions); NULL at the end."""
         rows, self.width = 0, min(2 * self.width, NODES)
         while self.queue and len(self.running) < self.width and rows < ROWS:
             cost, whole, place, high, depth, state = self.queue[0]

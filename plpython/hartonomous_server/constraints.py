@@ -1,7 +1,7 @@
 """Constrained output: which tokens may come next so that the text matches a grammar.
 
-A constraint is a handle of this session, of use in the transaction that opened it. It is told the tokens so far at every step,
-so what is kept between steps only saves work: it can be made anew from them at any time.
+A constraint is a handle of this session, of use in the transaction that opened it. It is told the tokens so far at
+every step, so what is kept between steps only saves work: it can be made anew from them at any time.
 """
 
 import re
@@ -106,7 +106,8 @@ class Words:
     def __init__(self, vocabulary):
         size = vocabulary.size
         self.vocabulary, self.size = vocabulary, size
-        self.tokens = [b"" if NEVER.search(spelling) else spelling for spelling in self.vocabulary.bytes] + [b"end of text"]
+        self.tokens = [b"" if NEVER.search(spelling) else spelling for spelling in vocabulary.bytes]
+        self.tokens.append(b"end of text")
         for token, name in self.vocabulary.special.items():
             if token < size:
                 self.tokens[token] = name.encode()
@@ -151,12 +152,14 @@ class Constraint:
             return self.end_bits.tobytes(), True
         self._advance(tokens)
         bits = numpy.frombuffer(self.matcher.compute_bitmask(), numpy.uint8)[: len(self.text_bits)] & self.text_bits
-        if self.matcher.is_error():
+        stuck = self.matcher.get_error().startswith("NoExtension")
+        if self.matcher.is_error() and not (stuck and tokens):
             raise self._failed()
         finished = not bits.any()
         if self.matcher.is_accepting():
             bits |= self.end_bits
-        elif finished and tokens:
+        elif (finished or stuck) and tokens:
+            self.matcher = None
             raise HartError(
                 f"no token can continue a text that has to match the {self.grammar.name}",
                 INVALID_PARAMETER_VALUE,
@@ -172,7 +175,7 @@ class Constraint:
             self.matcher, known = self.grammar.start.deep_copy(), 0
         self.tokens = []
         for token in tokens[known:]:
-            if token is None or not self.matcher.consume_token(token):
+            if token is None or not 0 <= token < self.grammar.words.size or not self.matcher.consume_token(token):
                 raise self._refused(token)
         self.tokens = list(tokens)
 

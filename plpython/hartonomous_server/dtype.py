@@ -38,7 +38,7 @@ def below_and_above(values, dtype):
     kind = numpy.float32 if dtype == "F32" else numpy.float16
     with numpy.errstate(over="ignore"):
         near = values.astype(kind)
-    low, high = numpy.nextafter(near, kind(-numpy.inf)), numpy.nextafter(near, kind(numpy.inf))
+        low, high = numpy.nextafter(near, kind(-numpy.inf)), numpy.nextafter(near, kind(numpy.inf))
     down = near.astype(numpy.float64) > values
     return numpy.where(down, low, near).astype(numpy.float64), numpy.where(down, near, high).astype(numpy.float64)
 

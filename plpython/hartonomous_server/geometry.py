@@ -178,7 +178,8 @@ def lay_out(plpy, python, task, graph):
             child.stdin.close()
         shape = len(task["seeds"]), task["points"], task["axes"]
         output.seek(0)
-        layouts = numpy.frombuffer(output.read(), "<f4").astype(numpy.float64)
+        data = output.read()
+        layouts = numpy.frombuffer(data, "<f4", len(data) // 4).astype(numpy.float64)
         if child.returncode != 0 or layouts.size != numpy.prod(shape) or not numpy.isfinite(layouts).all():
             raise HartError(
                 "UMAP failed",

@@ -22,7 +22,9 @@ KINDS = {
     "grammar": ("grammar", SYNTAX_ERROR, 32768),
 }
 # No call of the library may take long: a statement cannot be cancelled meanwhile.
-LIMITS = llguidance.LLParserLimits(step_max_items=10000, max_items_in_row=2000, max_lexer_states=50000, verbose_errors=False)
+LIMITS = llguidance.LLParserLimits(
+    step_max_items=10000, max_items_in_row=2000, max_lexer_states=50000, verbose_errors=False
+)
 MOST_RULES = 500  # with the nesting inside them: the library follows rules by recursion
 JSON_OPTIONS = {
     "lenient": False,
@@ -31,7 +33,7 @@ JSON_OPTIONS = {
     "key_separator": ":",
     # One space or a line break with its indentation. Models that may write any amount sometimes never stop.
     "whitespace_pattern": " |\n[ \t]{0,20}",
-    # No \u: text can be written as it is, jsonb refuses \u0000, and an escape must not hide a key that was given already.
+    # No \u: text can be written as it is, jsonb refuses \u0000, and an escape must not hide a key given already.
     "json_allowed_escapes": 'nrbtf\\"',
 }
 IGNORED_ATTRIBUTES = {
@@ -51,29 +53,34 @@ def library_grammar(kind, text, alphabet):
             PROGRAM_LIMIT_EXCEEDED,
             hint=f"At most {longest} are supported; for an answer out of many, choices is faster.",
         )
-    if kind == "json_schema":
-        schema = Schema(parsed(text)).value
-        return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=JSON_OPTIONS)
-    if kind == "grammar":
-        return llguidance.LLMatcher.grammar_from_lark(checked_lark(text))
-    if alphabet is None:
+    if alphabet is None and kind == "json_schema":
+        schema = json.dumps(Schema(parsed(text)).value)
+        return llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=JSON_OPTIONS)
+    if alphabet is None and kind == "regex":
         return llguidance.LLMatcher.grammar_from_regex(text)
-    lark = f"start: TEXT\nTEXT: /{llguidance.regex_to_lark(text)}/ & /[{alphabet}]*/"
-    return llguidance.LLMatcher.grammar_from_lark(lark)
+    if kind == "json_schema":
+        lark = "start: %json " + strict_json(parsed(text))
+    elif kind == "regex":
+        lark = f"start: TEXT\nTEXT: /{llguidance.regex_to_lark(text)}/ & /[{alphabet}]*/"
+    else:
+        lark = checked_lark(text)
+    # What has to follow is spelled out in advance, which needs a token for each byte.
+    forcing = "" if alphabet is None else '%llguidance {"no_forcing": true}\n'
+    return llguidance.LLMatcher.grammar_from_lark(forcing + lark)
 
 
 def checked_lark(text):
     """A Lark grammar, with what the library would ignore or break on refused, and its JSON schemas made strict."""
     text = with_strict_schemas(text)
     bare = LARK_TEXT.sub(" x ", text)
-    for attributes in re.findall(r"^\s*[?!]?[A-Za-z_][\w-]*(?:::\w+)?\s*\[([^\]]*)\]\s*:", LARK_TEXT.sub('""', text), re.M):
+    for attributes in re.findall(r"^\s*[?!]?[A-Za-z_][\w:-]*\s*\[([^\]]*)\]\s*:", bare, re.MULTILINE):
         for name in re.findall(rf"\b({'|'.join(IGNORED_ATTRIBUTES)})\s*=", attributes):
             raise unsupported(f'attribute "{name}" of a grammar rule', IGNORED_ATTRIBUTES[name])
     if re.search(r"%llguidance\b", bare):
         raise unsupported("%llguidance in a grammar", "Leave it out.")
     if re.search(r"(^|[^\w])@\w", bare):
         raise unsupported("a reference to another grammar", "Put its rules into this one.")
-    depth = sum(1 + nesting(rule) for rule in re.split(r"^(?=[^\n]*:)", bare, flags=re.M))
+    depth = sum(1 + nesting(rule) for rule in re.split(r"^(?=[^\n]*:)", bare, flags=re.MULTILINE))
     if depth > MOST_RULES:
         raise HartError(
             "grammar has too many rules",
@@ -96,9 +103,14 @@ def with_strict_schemas(text):
             raise HartError(
                 "JSON schema of %json cannot be read", SYNTAX_ERROR, detail=f"{problem}.", hint="Correct the schema."
             ) from None
-        parts += [text[at : found.end()], json.dumps({"x-guidance": JSON_OPTIONS} | Schema(value).value)]
+        parts += [text[at : found.end()], strict_json(value)]
         at = end
     return "".join(parts) + text[at:]
+
+
+def strict_json(schema):
+    """A schema for %json, checked and closed to the library's other options."""
+    return json.dumps({"x-guidance": JSON_OPTIONS} | Schema(schema).value)
 
 
 def nesting(rule):
@@ -137,9 +149,7 @@ def grammar_error(matcher, name, sqlstate):
         detail = None if message.startswith("NoExtension") else message
         return no_text(name, detail)
     if re.search(r"(?i)limit|too (big|large|many|deep|complex)|exhausted|max is|panic", message):
-        return HartError(
-            f"{name} is too complex", PROGRAM_LIMIT_EXCEEDED, detail=message, hint=f"Simplify the {name}."
-        )
+        return HartError(f"{name} is too complex", PROGRAM_LIMIT_EXCEEDED, detail=message, hint=f"Simplify the {name}.")
     if re.search(r"[Uu]nimplemented|not supported|only supported", message):
         return HartError(
             f"{name} uses what is not supported", FEATURE_NOT_SUPPORTED, detail=message, hint=f"Change the {name}."

@@ -11,6 +11,8 @@ from .dtype import below_and_above
 
 TOLERANCE = 1e-6  # of the position
 FINE = 48  # elements of least influence that the search may change
+LIMITS = (1.5, 4.5)  # units that an element may be off; the second for short rows, which have less choice
+GOOD_ENOUGH = 4e-6  # to try no second limit
 MAX_STEPS = 40
 KEYS = numpy.array([1, 1_000_003, 998_244_353, 1_000_000_007], dtype=numpy.int64)
 
@@ -28,8 +30,11 @@ def round_rows(ideal, influence, dtype):
         for row, fine in zip(coarse, order[:, -FINE:]):
             if numpy.abs(error[row]).max() > TOLERANCE:
                 units = (above - below)[row, fine]
-                values[row, fine] = refine(values[row, fine], ideal[row, fine], units, influence[fine], error[row], dtype)
-                error[row] = (values[row] - ideal[row]) @ influence
+                for limit in LIMITS:
+                    values[row, fine] = refine(values[row, fine], ideal[row, fine], units, influence[fine], error[row], dtype, limit)
+                    error[row] = (values[row] - ideal[row]) @ influence
+                    if numpy.abs(error[row]).max() < GOOD_ENOUGH:
+                        break
     return values, error
 
 
@@ -49,10 +54,8 @@ def diffuse(ideal, below, above, influence, order):
     return values
 
 
-def refine(values, ideal, units, influence, error, dtype):
+def refine(values, ideal, units, influence, error, dtype, limit):
     """Change a few elements by whole units until the error is within tolerance, or cannot be made smaller."""
-    # many elements give choice enough within a unit and a half; a short row must go farther
-    limit = 1.5 if len(values) >= FINE else 4.5
     values = values.copy()
     for _ in range(MAX_STEPS):
         left = numpy.abs(error).max()

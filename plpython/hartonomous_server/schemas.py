@@ -42,7 +42,8 @@ class Schema:
         self.depths = {}
         self.value = self._checked(value, "#", 1)
         depth = sum(self.depths.values())
-        remainders = math.lcm(*(m.numerator for m in self.multiples)) * math.lcm(*(m.denominator for m in self.multiples))
+        parts = [m.numerator for m in self.multiples], [m.denominator for m in self.multiples]
+        remainders = math.lcm(*parts[0]) * math.lcm(*parts[1])
         self._limit(depth, MOST_DEPTH, "levels of nesting, those of what it refers to included")
         self._limit(self.patterns, MOST_PATTERNS, "patternProperties")
         self._limit(self.pattern_length, LONGEST_PATTERNS, "characters of patterns")
@@ -129,7 +130,7 @@ def escaped(name):
 
 
 def in_order(schema):
-    """The properties that are required first, in the order of that list; jsonb keeps no order of keys, but that of lists."""
+    """The properties that are required first, in the order of that list: jsonb keeps no order of keys."""
     properties, required = schema.get("properties"), schema.get("required")
     if isinstance(properties, dict) and isinstance(required, list):
         first = {name: properties[name] for name in required if isinstance(name, str) and name in properties}

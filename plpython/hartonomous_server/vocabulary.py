@@ -6,7 +6,7 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from functools import cached_property
 
-from .errors import BAD_FILE_FORMAT
+from .errors import BAD_FILE_FORMAT, HartError
 from .tokenizer import DAMAGED, library_errors
 from .tokens import session_tokenizer
 
@@ -97,7 +97,8 @@ class Vocabulary:
 
     def continuations(self, texts, at_start=False):
         """Token ids of texts that continue another one, or begin one: names of special tokens are plain text here."""
-        with as_text(self.tokenizer), library_errors("the model's tokenizer cannot encode a text", BAD_FILE_FORMAT, DAMAGED):
+        problem = "the model's tokenizer cannot encode a text"
+        with as_text(self.tokenizer), library_errors(problem, BAD_FILE_FORMAT, DAMAGED):
             anchor = [] if at_start else self.anchored
             if not anchor:
                 return self._ids(texts)
@@ -108,10 +109,10 @@ class Vocabulary:
         """Tokens that spell a text or bytes exactly: those of the tokenizer, or else the longest at each place."""
         try:
             ids = self.continuations([text])[0]
-            if self.spelling(ids) == text.encode():
-                return ids
-        except Exception:
-            pass  # the caller is a library that must get an answer
+        except HartError:
+            ids = []  # the caller is a library that must get an answer
+        if self.spelling(ids) == text.encode():
+            return ids
         rest, ids = text.encode(), []
         while rest:
             length = next((n for n in range(min(len(rest), self.longest), 0, -1) if rest[:n] in self.first), None)

@@ -51,6 +51,15 @@ def test_dump_and_restore(server, filled, folders, folder, form):
             session.execute("CALL hart.export_model(%s, %s)", [name, str(folder / name)])
             for path in folders(name).iterdir():
                 assert (folder / name / path.name).read_bytes() == path.read_bytes(), path.name
+            number = session.one("SELECT model_id FROM hart.models WHERE name = %s", name)
+            assert session.one("SELECT count(*) FROM hart.token_positions WHERE model_id = %s AND chart = 0", number) == \
+                session.one("SELECT tokens FROM hart.charts WHERE model_id = %s", number) > 90
+        # A position that moves takes its embedding along, by whatever name it is updated.
+        for relation in ("hart.token_positions", f"hart.token_positions_{number}", f"hart.token_positions_{number}_0"):
+            before = session.one("SELECT hart.embedding_row(%s, 5)", number)
+            session.execute(f"UPDATE {relation} SET position = hart.point('{{0.1,0.1,0.1,0.1}}') WHERE model_id = {number} AND token_id = 5")
+            assert session.one("SELECT hart.embedding_row(%s, 5)", number) != before
+            session.execute(f"UPDATE {relation} SET position = hart.point('{{0.2,0.1,0.1,0.1}}') WHERE model_id = {number} AND token_id = 5")
         # The copy is alive: what is added to it meets nothing that came with the dump, and its models can go.
         session.execute("CALL hart.ingest_model(%s, 'another')", [str(folders("llama_bias"))])
         for name in ["another", *NAMES]:
@@ -79,6 +88,8 @@ def test_standby(server, filled, folders):
                 assert_answers(replica, name)
                 text = GOLDENS[name]["text"]
                 assert replica.one("SELECT hart.generate(%s, 12, %s)", text["prompt"], name) == text["text"]
+                assert len(replica.all("SELECT * FROM hart.neighbors('the', 5, %s)", name)) == 5
+                assert len(replica.all("SELECT * FROM hart.neighbors('the', 5, %s, exact => false)", name)) == 5
                 for call in ("hart.perplexity(%s, %s)", "hart.embed(%s, %s)", "(SELECT text FROM hart.beam_search(%s, 4, 2, model => %s))"):
                     assert replica.one(f"SELECT {call}", text["prompt"], name) == primary.one(f"SELECT {call}", text["prompt"], name)
             replica.execute("BEGIN READ ONLY")

@@ -109,6 +109,7 @@ def test_pgvector(db, conn):
     ("hart.next_token(NULL::text, 3, {m})", "22004"), ("hart.next_token('', 3, {m})", "22023"), ("hart.next_token(repeat('x', 600), 3, {m})", "54000"),
     ("hart.embed('x', {m}, 'max')", "22023"), ("hart.embed('x', {m}, NULL)", "22023"), ("hart.embed(repeat('x', 600), {m})", "54000"),
     ("hart.score_tokens('{{1,-1}}', {m})", "22023"), ("hart.score_tokens('{{1,500}}', {m})", "22023"), ("hart.score_tokens('{{1,NULL}}', {m})", "22004"),
+    ("hart.score_tokens('{{-1}}', {m})", "22023"), ("hart.score_tokens('{{500}}', {m})", "22023"), ("hart.score_tokens('{{NULL}}', {m})", "22004"),
     ("hart.score_tokens('{{{{1,2}},{{3,4}}}}', {m})", "22023"), ("hart.score('x', 'nobody')", "42704"), ("hart.perplexity('x', 'nobody')", "42704"),
     ("hart.score_rows('[[1,2]]', '{{2}}')", "22023"), ("hart.score_rows('[[1,2]]', '{{0,1}}')", "22000"), ("hart.score_rows('[[1,2]]', '{{-1}}')", "22023"),
     ("hart.top_continuations('[[1,2]]', '{{0}}', 0)", "22023"), ("hart.top_continuations('[[1,2]]', '{{0,1}}', 1)", "22000"),

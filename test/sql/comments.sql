@@ -18,7 +18,7 @@ SELECT is_empty('SELECT min(name), max(name), comment FROM object WHERE classid 
 SELECT ok(obj_description(oid, 'pg_extension') IS NOT NULL, 'the extension itself has one') FROM pg_extension WHERE extname = 'hartonomous';
 
 -- Nothing is left that belongs to nobody, and nothing was made outside the schema
-SELECT is_empty('SELECT relname FROM pg_class AS c WHERE relnamespace = ''hart''::regnamespace AND relkind IN (''r'', ''p'', ''v'', ''S'') AND relname !~ ''^tiles_\d+$''
+SELECT is_empty('SELECT relname FROM pg_class AS c WHERE relnamespace = ''hart''::regnamespace AND relkind IN (''r'', ''p'', ''v'', ''S'') AND relname !~ ''^(tiles|token_positions)_[\d_]+$''
                  AND NOT EXISTS (SELECT FROM object AS o WHERE o.classid = ''pg_class''::regclass AND o.objid = c.oid)', 'tables, views and sequences of the schema belong to the extension');
 SELECT is_empty('SELECT name FROM object JOIN pg_proc AS p ON p.oid = objid AND classid = ''pg_proc''::regclass WHERE pronamespace <> ''hart''::regnamespace
                  UNION ALL SELECT name FROM object JOIN pg_class AS c ON c.oid = objid AND classid = ''pg_class''::regclass WHERE relnamespace <> ''hart''::regnamespace

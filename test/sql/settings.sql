@@ -1,16 +1,16 @@
--- The settings hart.kernel, hart.threads, hart.pin_percent, hart.prefix_cache, hart.model and hart.model_directory.
+-- The settings hart.kernel, hart.threads, hart.pin_percent, hart.prefix_cache, hart.model, hart.model_directory and hart.geometry_python.
 BEGIN;
 \ir include/errors.sql
 \ir include/kernels.sql
-SELECT plan(44);
+SELECT plan(45);
 
 -- The library defines its settings when it is loaded
 SELECT is(hart.library_version(), (SELECT extversion FROM pg_extension WHERE extname = 'hartonomous'), 'library and catalog are of the same version');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%'),
-          '{hart.kernel,hart.model,hart.model_directory,hart.pin_percent,hart.prefix_cache,hart.threads}', 'settings there are');
+          '{hart.geometry_python,hart.kernel,hart.model,hart.model_directory,hart.pin_percent,hart.prefix_cache,hart.threads}', 'settings there are');
 SELECT is_empty('SELECT name FROM pg_settings WHERE name LIKE ''hart.%'' AND coalesce(short_desc, '''') !~ ''^[A-Z].*\.$''', 'each has a description');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'user'), '{hart.kernel,hart.model,hart.prefix_cache,hart.threads}', 'everybody may set these');
-SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'superuser'), '{hart.model_directory,hart.pin_percent}', 'a superuser may set these');
+SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'superuser'), '{hart.geometry_python,hart.model_directory,hart.pin_percent}', 'a superuser may set these');
 SELECT is((SELECT code FROM pg_temp.error_of('SET hart.no_such_setting = 1')), '42602', 'other names are refused');
 
 -- hart.kernel
@@ -60,7 +60,7 @@ CREATE ROLE hart_test_settings;
 SET LOCAL ROLE hart_test_settings;
 SELECT is((SELECT code FROM pg_temp.error_of(format('SET LOCAL %s', assignment))), sqlstate, format('an ordinary role: SET %s', assignment))
 FROM (VALUES ('hart.threads = 1', NULL), ('hart.kernel = portable', NULL), ('hart.model = ''some''' , NULL), ('hart.prefix_cache = ''1GB''', NULL),
-             ('hart.pin_percent = 10', '42501'), ('hart.model_directory = ''/etc''', '42501')) AS attempt (assignment, sqlstate);
+             ('hart.pin_percent = 10', '42501'), ('hart.model_directory = ''/etc''', '42501'), ('hart.geometry_python = ''/bin/true''', '42501')) AS attempt (assignment, sqlstate);
 RESET ROLE;
 
 -- Paths of models

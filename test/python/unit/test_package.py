@@ -45,9 +45,11 @@ def test_versions(version, wanted):
 def test_no_threads_and_no_network():
     """A thread of a library would take signals that are meant for the server."""
     program = (
-        "import hartonomous_server, numpy, tokenizers, sys, os\n"
+        "import hartonomous_server, llguidance, numpy, tokenizers, sys, os\n"
         "numpy.linalg.svd(numpy.ones((300, 300)))\n"
         "t = tokenizers.Tokenizer(tokenizers.models.BPE()); t.encode('x')\n"
+        "m = llguidance.LLMatcher(llguidance.LLTokenizer('byte'), llguidance.LLMatcher.grammar_from_regex('a+'))\n"
+        "assert m.compute_bitmask() and m.consume_token(97)\n"
         "print(len(os.listdir('/proc/self/task')), 'huggingface_hub' in sys.modules)\n"
     )
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")} | {

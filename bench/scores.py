@@ -1,0 +1,42 @@
+"""What scoring and beam search cost, beside generating the same number of tokens."""
+
+from statistics import median
+
+TIMED = """
+CREATE FUNCTION pg_temp.timed(statement text) RETURNS float8
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    started timestamptz := clock_timestamp();
+BEGIN
+    EXECUTE statement;
+    RETURN pg_temp.since(started);
+END $$;
+CREATE TEMP TABLE logits AS
+SELECT array_agg(line)::real[]::hart.matrix AS m, array_agg(0::float8) AS zeros, array_agg(7) AS targets
+FROM (SELECT array_agg(random() * 10) AS line FROM hart.models, generate_series(1, vocab_size)) AS l, generate_series(1, 32);
+"""
+TOKENS, NEW, BEAMS = 512, 32, 4
+STATEMENTS = {
+    f"score {TOKENS} tokens": f"SELECT count(*) FROM hart.score_tokens(pg_temp.some_tokens({TOKENS}))",
+    f"{NEW} tokens by {BEAMS} beams": f"SELECT hart.beam_search_tokens(pg_temp.some_tokens(8), {NEW}, {BEAMS})",
+    f"{NEW} tokens, greedy": f"SELECT hart.generate_tokens(pg_temp.some_tokens(8), {NEW})",
+    "hart.score_rows, 32 rows": "SELECT count(*) FROM logits, hart.score_rows(m, targets)",
+    f"hart.top_continuations, 32 rows, {2 * BEAMS} best": f"SELECT count(*) FROM logits, hart.top_continuations(m, zeros, {2 * BEAMS})",
+}
+
+
+def measure_scores(session, rounds=3):
+    """Milliseconds of each statement, in turn; the first round only warms up."""
+    session.run(TIMED)
+    times = {name: [] for name in STATEMENTS}
+    for number in range(rounds + 1):
+        for name, statement in STATEMENTS.items():
+            taken = session.value(f"pg_temp.timed('{statement}')")
+            if number:
+                times[name].append(taken)
+    return times
+
+
+def score_rows(figures):
+    for name, times in figures["scores"].items():
+        yield name, f"{median(times):.0f} ms", f"best {min(times):.0f}"
