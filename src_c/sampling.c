@@ -19,31 +19,13 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
-#include "utils/typcache.h"
 
 #include "kernels.h"
-#include "warpers.h"
+#include "sampling_options.h"
 
 PG_FUNCTION_INFO_V1(hart_sample);
 PG_FUNCTION_INFO_V1(hart_candidates);
 PG_FUNCTION_INFO_V1(hart_random_seed);
-
-/* Attributes of hart.generation_options, in order */
-enum
-{
-	MAX_TOKENS, TEMPERATURE, TOP_K, TOP_P, MIN_P, TYPICAL_P, REPETITION_PENALTY, PRESENCE_PENALTY, FREQUENCY_PENALTY,
-	LOGIT_BIAS, SEED, MIN_TOKENS, STOP, STOP_TOKENS, CHOICES, REGEX, JSON_SCHEMA, GRAMMAR, N_OPTIONS
-};
-
-typedef struct
-{
-	HartWarpers warpers;
-	double		repetition_penalty;
-	double		presence_penalty;
-	double		frequency_penalty;
-	Jsonb	   *logit_bias;		/* or NULL */
-	int32		min_tokens;
-} Options;
 
 /* Token ids in an array of SQL */
 typedef struct
@@ -51,42 +33,6 @@ typedef struct
 	const int32 *ids;
 	int			n;
 } Tokens;
-
-static Options
-getarg_options(FunctionCallInfo fcinfo, int arg)
-{
-	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(arg);
-	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
-	Datum		values[N_OPTIONS];
-	bool		nulls[N_OPTIONS];
-	Options		o;
-	HartWarpers *w = &o.warpers;
-
-	if (tupdesc->natts != N_OPTIONS)
-		elog(ERROR, "hart.generation_options has %d attributes", tupdesc->natts);
-	heap_deform_tuple(&tuple, tupdesc, values, nulls);
-	ReleaseTupleDesc(tupdesc);
-	for (int i = 0; i < N_OPTIONS; i++)
-		if (nulls[i] && (i < LOGIT_BIAS || i == MIN_TOKENS))
-			values[i] = Float8GetDatum(NAN);
-	*w = (HartWarpers) {DatumGetFloat8(values[TEMPERATURE]), DatumGetInt32(values[TOP_K]), DatumGetFloat8(values[TOP_P]),
-		DatumGetFloat8(values[MIN_P]), DatumGetFloat8(values[TYPICAL_P])};
-	o.repetition_penalty = DatumGetFloat8(values[REPETITION_PENALTY]);
-	o.presence_penalty = DatumGetFloat8(values[PRESENCE_PENALTY]);
-	o.frequency_penalty = DatumGetFloat8(values[FREQUENCY_PENALTY]);
-	o.logit_bias = nulls[LOGIT_BIAS] ? NULL : DatumGetJsonbP(values[LOGIT_BIAS]);
-	o.min_tokens = DatumGetInt32(values[MIN_TOKENS]);
-	if (!(w->temperature >= 0 && isfinite(w->temperature) && !nulls[TOP_K] && w->top_k >= 0 && w->top_p > 0 && w->top_p <= 1
-		  && w->min_p >= 0 && w->min_p <= 1 && w->typical_p > 0 && w->typical_p <= 1 && o.repetition_penalty > 0
-		  && isfinite(o.repetition_penalty) && isfinite(o.presence_penalty) && isfinite(o.frequency_penalty)
-		  && !nulls[MIN_TOKENS]))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("an option of generation is out of range"),
-				 errhint("Make the options by hart.generation_options, which checks them.")));
-	return o;
-}
 
 /* Token ids below n_logits; none where the argument is NULL */
 static Tokens
@@ -144,7 +90,7 @@ add_bias(float *scores, int32 n, Jsonb *bias)
 
 /* repetition_penalty once for every token of the prompt or generated; the others for those generated */
 static void
-add_penalties(float *scores, int32 n, const Options *o, Tokens prompt, Tokens generated)
+add_penalties(float *scores, int32 n, const HartSamplingOptions *o, Tokens prompt, Tokens generated)
 {
 	bool	   *seen = palloc0(n);
 	float		penalty = (float) o->repetition_penalty;
@@ -185,7 +131,7 @@ forbid_masked(float *scores, int32 n, bytea *mask)
 /* One choice to be made */
 typedef struct
 {
-	Options		options;
+	HartSamplingOptions options;
 	const float *logits;		/* as the model gave them */
 	float	   *scores;			/* after what is added and forbidden; the same array when that is nothing */
 	int32		n;
@@ -223,7 +169,7 @@ getarg_choice(FunctionCallInfo fcinfo, int32 row_no)
 				 errmsg("logits and options must not be null"),
 				 errhint("Make them by hart.forward and hart.generation_options.")));
 	m = getarg_logits(fcinfo, 0, row_no);
-	c.options = getarg_options(fcinfo, 1);
+	c.options = hart_getarg_options(fcinfo, 1);
 	c.logits = hart_matrix_row(m, row_no - 1);
 	c.n = m->cols;
 	prompt = getarg_tokens(fcinfo, 2, c.n);

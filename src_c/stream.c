@@ -11,7 +11,6 @@
 #include "catalog/pg_collation.h"
 #include "executor/executor.h"
 #include "funcapi.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 

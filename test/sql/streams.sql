@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(36);
+SELECT plan(38);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', positions => 120) AS model_id \gset
@@ -10,6 +10,9 @@ UPDATE hart.model_registry SET eos_token_ids = '{}' WHERE name = 'm';
 
 -- How many runs are open in this session
 CREATE FUNCTION pg_temp.runs() RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'hart context' $$;
+-- and pages of the model that are pinned
+CREATE EXTENSION pg_buffercache;
+CREATE FUNCTION pg_temp.pins() RETURNS bigint LANGUAGE sql AS $$ SELECT sum(pinning_backends) FROM pg_buffercache WHERE relfilenode = pg_relation_filenode(hart.tiles_of(hart.resolve_model('m'))) $$;
 -- How many tokens were made: every one is a call of hart.take_token, which the statistics of functions count
 SET LOCAL track_functions = 'pl';
 CREATE FUNCTION pg_temp.made() RETURNS bigint LANGUAGE sql AS $$ SELECT coalesce(pg_stat_get_xact_function_calls('hart.take_token'::regproc), 0) $$;
@@ -64,6 +67,7 @@ SELECT is(pg_temp.made() - made, 1::bigint, 'FETCH 1 makes one token') FROM seen
 FETCH 4 FROM c;
 SELECT is(pg_temp.made() - made, 5::bigint, 'FETCH 4 makes four') FROM seen;
 SELECT is(pg_temp.runs(), 1::bigint, 'the run waits');
+SELECT cmp_ok(pg_temp.pins(), '>', 0::bigint, 'with the model''s pages');
 SAVEPOINT s;
 FETCH 1 FROM c;
 ROLLBACK TO s;
@@ -72,6 +76,7 @@ SELECT is(:next_step, 7, 'and goes on after a savepoint is rolled back');
 SELECT is(:next_token_id, (hart.generate_tokens(hart.tokenize('Hello', 'm'), 7, 'm'))[7], 'with the token that comes next');
 CLOSE c;
 SELECT is(pg_temp.runs(), 0::bigint, 'CLOSE ends it');
+SELECT is(pg_temp.pins(), 0::bigint, 'and lets go of the pages');
 
 -- A run begun after a savepoint ends with it
 DECLARE c CURSOR FOR SELECT * FROM hart.generate_stream('Hello', 50, 'm');
