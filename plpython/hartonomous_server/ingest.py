@@ -14,8 +14,8 @@ from .modeldir import CHUNK, TILE, TOKENIZER, as_json, read_model
 from .positions import make_linear_chart
 from .progress import INTERVAL, Progress
 from .report import reported
-from .transaction import Transaction
 from .token_atoms import read_vocabulary
+from .transaction import Transaction
 
 COMMIT_BYTES = 64 << 20
 VOCABULARY_ROWS = 40_000  # tokens, or merges, in one transaction

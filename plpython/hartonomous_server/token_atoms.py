@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from .byte_level import byte_level
 from .errors import BAD_FILE_FORMAT, HartError
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -64,21 +65,17 @@ def token_decoder(tokenizer):
     """
     decoder = tokenizer.get("decoder") or {}
     steps = decoder.get("decoders", []) if decoder.get("type") == "Sequence" else [decoder]
-    byte_level = any(step.get("type") == "ByteLevel" for step in steps)
+    byte_names = any(step.get("type") == "ByteLevel" for step in steps)
     byte_tokens = any(step.get("type") == "ByteFallback" for step in steps)
     spellings = [spelling for spelling in map(step_spelling, steps) if spelling]
-    byte_of = byte_level_alphabet()
 
     def decode(token):
         if byte_tokens and (byte := BYTE_TOKEN.fullmatch(token)):
             return bytes([int(byte[1], 16)])
         for spelling in spellings:
             token = spelling(token)
-        if byte_level:
-            try:
-                return token.translate(byte_of).encode("latin-1")
-            except (UnicodeEncodeError, TypeError):
-                pass  # a character that stands for no byte: the token stands for itself
+        if byte_names:
+            return byte_level(token)
         return token.encode("utf-8", "surrogatepass")
 
     return decode
@@ -100,12 +97,3 @@ def step_spelling(step):
     if kind == "BPEDecoder":
         return lambda token: token.replace(step["suffix"], " ")
     return None
-
-
-def byte_level_alphabet():
-    """For str.translate: the 256 characters that spell bytes in GPT-2's manner, and what would be taken for one."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    alphabet = {byte: byte for byte in plain} | {256 + n: byte for n, byte in enumerate(others)}
-    # beyond latin-1, so that encoding refuses them
-    return {byte: 0xFFFF for byte in others} | alphabet

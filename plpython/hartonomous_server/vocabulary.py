@@ -6,6 +6,7 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from functools import cached_property
 
+from .byte_level import byte_level
 from .errors import BAD_FILE_FORMAT, HartError
 from .tokenizer import DAMAGED, library_errors
 from .tokens import session_tokenizer
@@ -158,21 +159,3 @@ def decoder_kinds(tokenizer):
         return set()
     decoder = json.loads(tokenizer.decoder.__getstate__())
     return {part["type"] for part in [decoder, *decoder.get("decoders", [])]}
-
-
-def byte_level_alphabet():
-    """The character that stands for each byte in byte-level vocabularies (Radford et al., GPT-2, 2019)."""
-    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-ALPHABET = byte_level_alphabet()
-
-
-def byte_level(name):
-    """The bytes of a token's name; a name with other characters was added as it is."""
-    try:
-        return bytes([ALPHABET[c] for c in name])
-    except KeyError:
-        return name.encode()

@@ -71,7 +71,8 @@ def test_stops_at_end_of_text(conn, folders, folder, where):
     try:
         new = generate_ids(conn, "ends", text["ids"], 12)
         assert new == text["greedy"][:stop + 1]
-        said = conn.one("SELECT hart.detokenize(%s::int[], 'ends')", new)
+        # the token that ends a text is no part of it, whatever it spells
+        said = conn.one("SELECT hart.detokenize(%s::int[], 'ends')", new[:-1])
         assert text["text"].startswith(said) and conn.one("SELECT hart.generate(%s, 12, 'ends')", text["prompt"]) == said
     finally:
         conn.execute("CALL hart.drop_model('ends')")

@@ -21,6 +21,7 @@ def database(atomic=False, allowed=True, encoding="UTF8"):
             "getdatabaseencoding": lambda: [{"value": encoding}],
             "current_setting": lambda: [{"value": ""}],
             "begin_ingest": lambda name, spec: [{"model_id": 3, "tiles": "hart.tiles_3"}],
+            "begin_chart": lambda model_id: [{"leaf": "hart.token_positions_3_0"}],
         }
     )
     return plpy
