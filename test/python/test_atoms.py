@@ -160,7 +160,7 @@ def test_privileges(db, conn):
     """Texts are for those who were granted them; tokens for those who may use a model."""
     db.model("llama_f16")
     tiles = conn.one("SELECT tiles::text FROM hart.models WHERE name = 'llama_f16'")
-    token, atom = conn.all("SELECT token_id, id FROM hart.token_atoms WHERE raw_value = 'the'")[0]
+    token, atom = conn.all("SELECT token_id, id FROM hart.token_atoms JOIN hart.models USING (model_id) WHERE name = 'llama_f16' AND raw_value = 'the'")[0]
     text = conn.one("SELECT hart.decompose('a secret'::text)")
     conn.execute("BEGIN")
     conn.execute("CREATE ROLE hart_test_nobody; CREATE ROLE hart_test_writer; CREATE ROLE hart_test_reader; CREATE ROLE hart_test_user")

@@ -5,8 +5,9 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from hartonomous_server.byte_level import ALPHABET, byte_level
 from hartonomous_server.errors import HartError
-from hartonomous_server.token_atoms import byte_level_alphabet, read_vocabulary
+from hartonomous_server.token_atoms import read_vocabulary
 
 TEXT = ["hello world, hello wörld", "日本語 and 👍🏽", "the theory of the thing\n\tthere", "naïve café"] * 3
 
@@ -92,8 +93,8 @@ def test_merges_spelt_as_texts():
 
 def test_alphabet():
     """256 characters stand for bytes, the same as in tokenizers."""
-    spelt = {chr(character): byte for character, byte in byte_level_alphabet().items() if byte < 256}
-    assert set(spelt) == set(pre_tokenizers.ByteLevel.alphabet()) and sorted(spelt.values()) == list(range(256))
+    assert set(ALPHABET) == set(pre_tokenizers.ByteLevel.alphabet()) and sorted(ALPHABET.values()) == list(range(256))
+    assert byte_level("ĠaÃ¤") == " aä".encode() and byte_level("日") == "日".encode()
 
 
 @pytest.mark.parametrize("name", ["qwen2.5-tokenizer", "stories260K"])
