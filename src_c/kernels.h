@@ -44,6 +44,9 @@ hart_dtype_size(HartDtype dtype)
  */
 #define HART_DOT_DEPTH 1024
 
+/* Chains of additions in such a sum, at most: column l is in chain l modulo their number */
+#define HART_CHAINS 16
+
 typedef struct HartKernels
 {
 	const char *name;			/* "portable", "avx2" or "avx512" */
@@ -61,6 +64,17 @@ typedef struct HartKernels
 	void		(*dot4[HART_N_DTYPES]) (size_t m, const float *x, size_t ldx,
 										const void *const w[4], size_t n,
 										size_t ahead, float *out);
+
+	/*
+	 * One of the sums of dot4, of a row of weights in up to two pieces: the
+	 * first n columns at w, the others at rest; n a multiple of
+	 * HART_CHAINS unless n_rest is 0.  Reads the weights from front to back
+	 * and calls what follows them into the cache: the fastest way through
+	 * weights that one row of x is multiplied by.
+	 */
+	float		(*dot1[HART_N_DTYPES]) (const void *w, size_t n,
+										const void *rest, size_t n_rest,
+										const float *x);
 
 	/*
 	 * dot_and_squares[0] += sum of w[i] * x[i], dot_and_squares[1] += sum of

@@ -12,7 +12,7 @@
  * Sums are kept in this many lanes that compilers map to vector registers; it
  * also keeps rounding errors small, as each lane adds few terms.
  */
-#define LANES 16
+#define LANES HART_CHAINS
 
 /* Add the lanes up pairwise */
 static float
@@ -119,15 +119,14 @@ widen_bf16(const void *w, float *out, size_t n)
 }
 
 /*
- * Widen a little at a time and multiply.  Inlined, so that the length of all
+ * Add n products to the lanes.  Widens a little at a time; inlined, so that the length of all
  * but the last widening is a constant and compilers can use vectors for it.
  */
-static inline float
-dot_weights(void (*widen) (const void *, float *, size_t), size_t size,
-			const void *w, const float *x, size_t n)
+static inline void
+add_products(void (*widen) (const void *, float *, size_t), size_t size,
+			 const void *w, const float *x, size_t n, float lanes[LANES])
 {
 	const char *bytes = w;
-	float		lanes[LANES] = {0};
 	float		wide[LANES];
 	size_t		i = 0;
 
@@ -140,10 +139,20 @@ dot_weights(void (*widen) (const void *, float *, size_t), size_t size,
 	widen(bytes + i * size, wide, n - i);
 	for (int lane = 0; i < n; i++, lane++)
 		lanes[lane] += wide[lane] * x[i];
-	return sum_lanes(lanes);
 }
 
-#define DOT4(dtype, size) \
+#define DOT_WEIGHTS(dtype, size) \
+static float \
+dot1_##dtype(const void *w, size_t n, const void *rest, size_t n_rest, \
+			 const float *x) \
+{ \
+	float		lanes[LANES] = {0}; \
+	add_products(widen_##dtype, size, w, x, n, lanes); \
+	if (n_rest > 0) \
+		add_products(widen_##dtype, size, rest, x + n, n_rest, lanes); \
+	return sum_lanes(lanes); \
+} \
+\
 static void \
 dot4_##dtype(size_t m, const float *x, size_t ldx, const void *const w[4], \
 			 size_t n, size_t ahead, float *out) \
@@ -152,15 +161,15 @@ dot4_##dtype(size_t m, const float *x, size_t ldx, const void *const w[4], \
 	for (size_t i = 0; i < m; i++) \
 	{ \
 		for (int r = 0; r < 4; r++) \
-			out[i * 4 + r] = dot_weights(widen_##dtype, size, w[r], x + i * ldx, n); \
+			out[i * 4 + r] = dot1_##dtype(w[r], n, NULL, 0, x + i * ldx); \
 	} \
 }
 
-DOT4(f32, 4)
-DOT4(f16, 2)
-DOT4(bf16, 2)
+DOT_WEIGHTS(f32, 4)
+DOT_WEIGHTS(f16, 2)
+DOT_WEIGHTS(bf16, 2)
 
-/* As dot_weights */
+/* As add_products */
 static inline void
 dot_and_squares(void (*widen) (const void *, float *, size_t), size_t size,
 				const void *w, const float *x, size_t n, float sums[2])
@@ -293,6 +302,7 @@ const HartKernels hart_kernels_portable = {
 	.name = "portable",
 	.dot = dot,
 	.dot4 = {dot4_f32, dot4_f16, dot4_bf16},
+	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.axpy = axpy,

@@ -434,6 +434,7 @@ const HartKernels SIMD_SET = {
 	.name = SIMD_SET_NAME,
 	.dot = dot,
 	.dot4 = {dot4_f32, dot4_f16, dot4_bf16},
+	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.axpy = axpy,

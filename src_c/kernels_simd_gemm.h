@@ -142,6 +142,55 @@ dot4_bf16(size_t m, const float *x, size_t ldx, const void *const w[4], size_t n
 	dot4_any(HART_BF16, m, x, ldx, w, n, ahead, out);
 }
 
+/* Add columns [0, n) of a row of weights to the chains */
+INLINE vec
+dot_chain(HartDtype dtype, const char *w, const float *x, size_t n, vec sum)
+{
+	size_t		size = hart_dtype_size(dtype);
+	size_t		i = 0;
+
+	for (; i + STEPS * LANES <= n; i += STEPS * LANES)
+	{
+		UNROLL for (size_t line = 0; line < STEPS * LANES * size; line += 64)
+			__builtin_prefetch((const void *) ((uintptr_t) (w + i * size) + line + PREFETCH_BYTES), 0, 3);
+		UNROLL for (int s = 0; s < STEPS; s++)
+			sum = v_fma(load_weights(dtype, w + (i + s * LANES) * size), v_load(x + i + s * LANES), sum);
+	}
+	for (; i + LANES <= n; i += LANES)
+		sum = v_fma(load_weights(dtype, w + i * size), v_load(x + i), sum);
+	if (i < n)
+		sum = v_fma(load_weights_part(dtype, w + i * size, n - i), v_load_part(x + i, n - i), sum);
+	return sum;
+}
+
+INLINE float
+dot1_any(HartDtype dtype, const void *w, size_t n, const void *rest, size_t n_rest, const float *x)
+{
+	vec			sum = dot_chain(dtype, w, x, n, v_set1(0.0f));
+
+	if (n_rest > 0)
+		sum = dot_chain(dtype, rest, x + n, n_rest, sum);
+	return v_sum(sum);
+}
+
+KERNEL float
+dot1_f32(const void *w, size_t n, const void *rest, size_t n_rest, const float *x)
+{
+	return dot1_any(HART_F32, w, n, rest, n_rest, x);
+}
+
+KERNEL float
+dot1_f16(const void *w, size_t n, const void *rest, size_t n_rest, const float *x)
+{
+	return dot1_any(HART_F16, w, n, rest, n_rest, x);
+}
+
+KERNEL float
+dot1_bf16(const void *w, size_t n, const void *rest, size_t n_rest, const float *x)
+{
+	return dot1_any(HART_BF16, w, n, rest, n_rest, x);
+}
+
 KERNEL void
 gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
 		const float *w, size_t ldw, float *y, size_t ldy, bool accumulate)

@@ -2,8 +2,8 @@
  * linear.c
  *	  y = x Wᵀ + b with the weights where they lie, in tiles.
  *
- * A few rows of x are multiplied straight out of the tiles, by four weight rows at a
- * time. Many rows go through a panel of weight rows, widened to float32 in the cache,
+ * One row of x is multiplied by one weight row after the other, a few rows by four at a
+ * time, straight out of the tiles. Many rows go through a panel of weight rows, widened to float32 in the cache,
  * and a blocked matrix product. Either way, and whichever thread does it, a number of y is
  * summed in one and the same order (kernels.h): it depends on its row of x and its row of weights
  * alone, so that a text gives the same bits by itself or in a batch, in one piece or in many.
@@ -92,6 +92,43 @@ add_bias(const LinearWork *w, int64 row, int64 n)
 	for (int64 i = 0; i < w->m; i++)
 		for (int64 r = row; r < row + n; r++)
 			w->y[i * w->weight->rows + r] += w->bias[r];
+}
+
+/* One row of x: weight rows one after the other, which reads the tiles from front to back */
+static void
+one_row_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const LinearWork *w = arg;
+	int64		cols = w->weight->cols;
+	HartDtype	dtype = w->weight->dtype;
+	float	   *wide = w->scratch + worker * w->scratch_size;
+
+	for (int64 row = w->first_row + begin; row < (int64) (w->first_row + end); row++)
+	{
+		float		sum = 0;
+
+		for (int64 col = 0; col < cols; col += HART_DOT_DEPTH)
+		{
+			int64		depth = Min(HART_DOT_DEPTH, cols - col);
+			Stretch		s = stretch_at(w, row, col);
+			size_t		n = Min(s.n, (size_t) depth);
+			const char *rest = NULL;
+			float		part;
+
+			if (n < (size_t) depth)
+				rest = stretch_at(w, row, col + n).weights;
+			if (n == (size_t) depth || n % HART_CHAINS == 0)
+				part = hart_kernels->dot1[dtype] (s.weights, n, rest, depth - n, w->x + col);
+			else
+			{
+				widen_columns(w, row, col, depth, wide);
+				part = hart_kernels->dot1[HART_F32] (wide, depth, NULL, 0, w->x + col);
+			}
+			sum = col > 0 ? sum + part : part;
+		}
+		w->y[row] = sum;
+	}
+	add_bias(w, w->first_row + begin, end - begin);
 }
 
 /* Up to four weight rows that are multiplied together */
@@ -244,7 +281,7 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 		int64		n_rows = Min(rows_at_once, weight->rows - row);
 
 		pin_rows(ctx, &w, row, n_rows);
-		hart_run_parallel(n_rows, grain, panels ? panel_task : few_rows_task, &w);
+		hart_run_parallel(n_rows, grain, panels ? panel_task : x->rows == 1 ? one_row_task : few_rows_task, &w);
 		hart_tiles_unpin(ctx->tiles);
 	}
 	CurrentResourceOwner = old;

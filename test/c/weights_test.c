@@ -176,6 +176,26 @@ test_weights(HartDtype dtype)
 	   set->name, dtype_names[dtype]);
 }
 
+/* dot1 gives the same sum of a row that is whole, and cut at every place where it may be */
+static bool
+same_in_pieces(HartDtype dtype, const char *w, const float *x, size_t n, float expected)
+{
+	static char rest[MAX_SIZE * 4];
+	size_t		size = hart_dtype_size(dtype);
+	float		sum = set->dot1[dtype] (w, n, NULL, 0, x);
+
+	if (!same_bits(&sum, &expected, 1))
+		return false;
+	for (size_t cut = 0; cut < n; cut += HART_CHAINS)
+	{
+		memcpy(rest, w + cut * size, (n - cut) * size);
+		sum = set->dot1[dtype] (w, cut, rest, n - cut, x);
+		if (!same_bits(&sum, &expected, 1))
+			return false;
+	}
+	return true;
+}
+
 /* Each of m by four products has the bits that it has by itself, and those of the widened weights, whatever is called into the cache */
 static void
 test_rows_together(HartDtype dtype)
@@ -186,6 +206,7 @@ test_rows_together(HartDtype dtype)
 	bool		same = true;
 	bool		widened = true;
 	bool		bounds = true;
+	bool		pieces = true;
 
 	for (size_t n = 1; n <= 300; n = next_size(n))
 	{
@@ -208,6 +229,8 @@ test_rows_together(HartDtype dtype)
 
 					if (!same_bits(&alone, &out[i * 4 + r], 1))
 						same = false;
+					if (!same_in_pieces(dtype, rows[r], x + i * ldx, n, alone))
+						pieces = false;
 					if (!same_bits(&wide, &out[i * 4 + r], 1))
 						widened = false;
 				}
@@ -216,6 +239,7 @@ test_rows_together(HartDtype dtype)
 				bounds = false;
 		}
 	}
+	ok(pieces, "%s: dot1 of %s in two pieces gives the sums of dot4", set->name, dtype_names[dtype]);
 	ok(same, "%s: a product of %s does not depend on those beside it", set->name, dtype_names[dtype]);
 	ok(widened, "%s: a product of %s is that of the widened weights", set->name, dtype_names[dtype]);
 	ok(bounds, "%s: dot4 of %s writes its m by four sums", set->name, dtype_names[dtype]);
