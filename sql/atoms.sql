@@ -123,6 +123,10 @@ GRANT SELECT ON hart.tokens, hart.token_atoms TO PUBLIC;
 CREATE FUNCTION hart.delete_atom() RETURNS trigger
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
+    IF OLD.id >> 60 = 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('atom %s is a byte', OLD.id),
+            HINT = 'The 256 bytes are part of the extension.';
+    END IF;
     DELETE FROM hart.stored_atoms a WHERE a.id = OLD.id;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('atom %s is part of a model', OLD.id),

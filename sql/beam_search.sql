@@ -59,7 +59,7 @@ COMMENT ON FUNCTION hart.best_beams(hart.beam[], integer) IS 'the n beams with t
 CREATE FUNCTION hart.beam_search_tokens(prompt integer[], max_tokens integer DEFAULT 64, num_beams integer DEFAULT 4, length_penalty float8 DEFAULT 1,
                                         num_return_sequences integer DEFAULT 1, early_stopping hart.early_stopping DEFAULT 'false', model text DEFAULT NULL)
 RETURNS TABLE (rank integer, tokens integer[], score float8)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 10000000 ROWS 1 AS $$
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 10000 ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ctx hart.context := hart.open_context(model);
     eos integer[];
@@ -119,7 +119,7 @@ COMMENT ON FUNCTION hart.beam_search_tokens(integer[], integer, integer, float8,
 CREATE FUNCTION hart.beam_search(prompt text, max_tokens integer DEFAULT 64, num_beams integer DEFAULT 4, length_penalty float8 DEFAULT 1,
                                  num_return_sequences integer DEFAULT 1, early_stopping hart.early_stopping DEFAULT 'false', model text DEFAULT NULL)
 RETURNS TABLE (rank integer, text text, score float8, tokens integer[])
-LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 10000000 ROWS 1 AS $$
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 10000 ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     prompt_tokens CONSTANT integer[] := hart.tokenize(prompt, model);
 BEGIN

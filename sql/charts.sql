@@ -39,7 +39,7 @@ COMMENT ON TABLE hart.token_positions IS 'position of each token in each chart; 
 
 CREATE FUNCTION hart.can_move(model_id integer) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE
-RETURN coalesce(has_table_privilege(hart.tiles_of(model_id), 'UPDATE'), false);
+RETURN coalesce(has_column_privilege(hart.tiles_of(model_id), 'payload', 'UPDATE'), false);
 COMMENT ON FUNCTION hart.can_move(integer) IS 'whether the current role has UPDATE on a model''s tiles, which is what it takes to move its tokens';
 
 CREATE FUNCTION hart.movable_models() RETURNS integer[]
@@ -121,6 +121,11 @@ COMMENT ON TRIGGER move_tokens ON hart.token_positions IS 'the embedding moves w
 CREATE FUNCTION hart.check_may_chart(model_id integer) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- a trigger may run for somebody who does not know of it
+    IF pg_trigger_depth() > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'charts cannot be changed by a trigger',
+            HINT = 'CALL hart.learn_geometry by itself.';
+    END IF;
     PERFORM FROM hart.model_registry r
     WHERE r.model_id = check_may_chart.model_id
       AND (r.state = 'ready' OR r.backend_pid = pg_backend_pid())
@@ -161,7 +166,13 @@ DECLARE
     n integer;
 BEGIN
     PERFORM hart.check_may_chart(model_id);
-    EXECUTE format('SELECT count(*) FROM %s', leaf) INTO n;
+    -- the leaf belongs to the caller: what runs from here on with the owner's rights must be a table, and stay the one it is
+    EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', leaf);
+    PERFORM FROM pg_class c WHERE c.oid = to_regclass(leaf) AND c.relkind = 'r';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('%s is not a table', leaf), HINT = 'Drop it, and make the chart again.';
+    END IF;
+    EXECUTE format('SELECT count(*) FROM ONLY %s', leaf) INTO n;
     -- attaching adds a foreign key, which takes this lock too: now, so that two sessions cannot wait for each other
     LOCK TABLE hart.charts IN SHARE ROW EXCLUSIVE MODE;
     INSERT INTO hart.charts (model_id, chart, kind, mean, basis, scale, tokens, parameters, seed)
@@ -174,7 +185,7 @@ BEGIN
         EXECUTE format('ALTER TABLE %s OWNER TO %s', node, owner);
         PERFORM hart.add_move_trigger(node);
     END IF;
-    -- along the Hilbert curve, so that what is near lies on the same pages of table and index: a search takes half the time
+    -- along the Hilbert curve, so that what is near lies on the same pages of table and index
     EXECUTE format('CREATE INDEX token_positions_order ON %s (hart.hilbert_encode_4d(position, 12))', leaf);
     EXECUTE format('CLUSTER %s USING token_positions_order', leaf);
     DROP INDEX hart.token_positions_order;

@@ -53,20 +53,20 @@ COMMENT ON FUNCTION hart.search_choices(integer[], text[], text, boolean) IS
     'run the model until the likeliest choice is certain, or every one has its likelihood; hart.found_choices of the result tells';
 
 CREATE FUNCTION hart.choose(prompt_tokens integer[], choices text[], model text DEFAULT NULL) RETURNS text
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000000 AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     best integer;
 BEGIN
     SELECT f.index INTO best FROM hart.found_choices(hart.search_choices(prompt_tokens, choices, model, false)) AS f;
-    RETURN choices[best];
+    RETURN (choices[:])[best];
 END $$;
 COMMENT ON FUNCTION hart.choose(integer[], text[], text) IS
     'the choice that is the likeliest continuation of a prompt given as tokens; the first in the array among equals';
 
 CREATE FUNCTION hart.choice_scores(prompt text, choices text[], model text DEFAULT NULL, OUT choice text, OUT logprob float8, OUT probability float8) RETURNS SETOF record
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000000 ROWS 10 AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000 ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN QUERY SELECT choices[f.index], f.logprob, exp(f.logprob - f.largest) / sum(exp(f.logprob - f.largest)) OVER ()
+    RETURN QUERY SELECT (choices[:])[f.index], f.logprob, exp(f.logprob - f.largest) / sum(exp(f.logprob - f.largest)) OVER ()
                  FROM (SELECT *, max(found.logprob) OVER () AS largest
                        FROM hart.found_choices(hart.search_choices(hart.tokenize(prompt, model), choices, model, true)) WITH ORDINALITY AS found(index, logprob, place)) AS f
                  ORDER BY f.place;

@@ -20,8 +20,8 @@ DECLARE
     ids bigint[];
 BEGIN
     -- the tie-breaker is not known: any id of the Hilbert cell may be the one
-    EXECUTE format('SELECT array_agg(a.id ORDER BY w.n) FROM unnest($1, $2) WITH ORDINALITY AS w (content, id, n) LEFT JOIN LATERAL'
-                   ' (SELECT s.id FROM hart.stored_atoms_%s s WHERE s.id BETWEEN w.id & ~4095::bigint AND w.id | 4095 AND s.raw_value = w.content LIMIT 1) AS a ON true', modality)
+    EXECUTE 'SELECT array_agg(a.id ORDER BY w.n) FROM unnest($1, $2) WITH ORDINALITY AS w (content, id, n) LEFT JOIN LATERAL'
+            ' (SELECT s.id FROM hart.stored_atoms s WHERE s.id BETWEEN w.id & ~4095::bigint AND w.id | 4095 AND s.raw_value = w.content LIMIT 1) AS a ON true'
         INTO ids USING contents, wanted;
     RETURN ids;
 END $$;
@@ -122,6 +122,7 @@ BEGIN
         RETURN root;
     END IF;
 
+    PERFORM hart.check_text(content);
     -- the whole first: whoever stores the same text waits here, and then has nothing to do
     SELECT s.ids, s.added INTO root_ids, added FROM hart.store_atoms('text', ARRAY[content], root_ids) AS s;
     root := root_ids[1];

@@ -7,7 +7,7 @@ CREATE FUNCTION hart.generate_many(
     min_tokens integer DEFAULT 0, stop text[] DEFAULT NULL, stop_tokens integer[] DEFAULT NULL, choices text[] DEFAULT NULL, regex text DEFAULT NULL, json_schema jsonb DEFAULT NULL, grammar text DEFAULT NULL,
     n integer DEFAULT 1)
 RETURNS TABLE (prompt_no integer, sequence integer, text text, tokens integer[], logprob float8, finish_reason text)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000000 ROWS 10 AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000 ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     options CONSTANT hart.generation_options := hart.generation_options(max_tokens, temperature, top_k, top_p, min_p, typical_p, repetition_penalty, presence_penalty, frequency_penalty,
                                                  logit_bias, seed, min_tokens, stop, stop_tokens, choices, regex, json_schema, grammar);

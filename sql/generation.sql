@@ -46,7 +46,7 @@ END $$;
 COMMENT ON FUNCTION hart.constrain(hart.generation, text) IS 'the generation, before its first token, with the constraint that its options ask for; hart.take_token closes it after the last';
 
 CREATE FUNCTION hart.begin_generation(prompt integer[], options hart.generation_options, model text DEFAULT NULL, with_text boolean DEFAULT true) RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN hart.constrain(hart.new_generation(hart.open_context(model), prompt, options, model, with_text, 0, coalesce(options.seed, hart.random_seed())), model);
 END $$;
@@ -97,7 +97,7 @@ END $$;
 COMMENT ON FUNCTION hart.take_token(hart.generation, hart.matrix, integer) IS 'the generation with one more token, chosen by a row of logits';
 
 CREATE FUNCTION hart.next_token(g hart.generation) RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN hart.take_token(g, CASE WHEN g.token_id IS NULL THEN hart.prefill(g.ctx, g.prompt)
                                    ELSE hart.forward(g.ctx, ARRAY[g.token_id], cardinality(g.prompt) + cardinality(g.tokens) - 1) END);
@@ -105,7 +105,7 @@ END $$;
 COMMENT ON FUNCTION hart.next_token(hart.generation) IS 'the generation one token further: runs the model over what is new, then chooses';
 
 CREATE FUNCTION hart.generate_text(prompt integer[], options hart.generation_options, model text DEFAULT NULL) RETURNS text
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000000 AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     g hart.generation;
     answer text := '';

@@ -37,7 +37,7 @@ BEGIN
             HINT = 'Write it as {"198": -5, "220": false}: token ids, each with a number to add or false to forbid it.';
     END IF;
     FOR token, bias IN SELECT key, value FROM jsonb_each(logit_bias) LOOP
-        IF token !~ '^\d{1,9}$' THEN
+        IF token !~ '^[0-9]{1,9}$' THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('"%s" in logit_bias is no token id', translate(left(token, 60), E'\r\n', '  ')),
                 HINT = 'Keys are token ids, numbers from 0 up.';
         ELSIF NOT (CASE jsonb_typeof(bias) WHEN 'number' THEN bias::numeric BETWEEN -100 AND 100 WHEN 'boolean' THEN NOT bias::boolean ELSE false END) THEN
@@ -53,7 +53,7 @@ CREATE FUNCTION hart.generation_options(
     repetition_penalty float8 DEFAULT 1, presence_penalty float8 DEFAULT 0, frequency_penalty float8 DEFAULT 0, logit_bias jsonb DEFAULT NULL, seed bigint DEFAULT NULL,
     min_tokens integer DEFAULT 0, stop text[] DEFAULT NULL, stop_tokens integer[] DEFAULT NULL, choices text[] DEFAULT NULL, regex text DEFAULT NULL, json_schema jsonb DEFAULT NULL, grammar text DEFAULT NULL)
 RETURNS hart.generation_options
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wrong record;
     constraints text[] := array_remove(ARRAY[CASE WHEN choices IS NOT NULL THEN 'choices' END, CASE WHEN regex IS NOT NULL THEN 'regex' END,

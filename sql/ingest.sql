@@ -31,8 +31,8 @@ BEGIN
                 PERFORM hart.drop_positions(dead);
                 EXECUTE format('DROP TABLE IF EXISTS hart.tiles_%s', dead);
                 PERFORM hart.forget_model(dead);
-            EXCEPTION WHEN lock_not_available OR dependent_objects_still_exist THEN
-                -- somebody reads it, or made a view of it: it waits for the next time and stands in nobody's way
+            EXCEPTION WHEN OTHERS THEN
+                -- somebody reads it, made a view of it, or made it one: it waits for the next time and stands in nobody's way
                 RAISE WARNING USING MESSAGE = format('could not drop what an interrupted ingest left in hart.tiles_%s', dead), DETAIL = SQLERRM,
                     HINT = format('Drop the table hart.tiles_%s.', dead);
             END;

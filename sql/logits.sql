@@ -21,7 +21,7 @@ END $$;
 COMMENT ON FUNCTION hart.check_prompt(integer[], integer, text) IS 'error, with the prompt''s name in it, unless there is a token and they fit the context';
 
 CREATE FUNCTION hart.logits(tokens integer[], model text DEFAULT NULL) RETURNS real[]
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 1000000 AS $$
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ctx hart.context := hart.open_context(model);
     logits hart.matrix;

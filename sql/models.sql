@@ -124,7 +124,7 @@ COMMENT ON VIEW hart.ingest_progress IS 'models on their way in: how far, how fa
 GRANT SELECT ON hart.model_registry, hart.tensors, hart.model_files, hart.models, hart.ingest_progress TO PUBLIC;
 
 CREATE FUNCTION hart.resolve_model(model text DEFAULT NULL) RETURNS integer
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wanted text := coalesce(model, nullif(current_setting('hart.model', true), ''));
     found_id integer;
@@ -162,7 +162,7 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_bytes_to_m
 COMMENT ON FUNCTION hart.bytes_to_matrix(bytea, text, integer) IS 'little-endian numbers of dtype F32, F16 or BF16 as a matrix with that many columns';
 
 CREATE FUNCTION hart.tensor_matrix(model text, tensor text) RETURNS hart.matrix
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     id integer := hart.resolve_model(model);
     found_tensor hart.tensors;

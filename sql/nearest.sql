@@ -17,6 +17,6 @@ LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 100000 AS 'MODULE_PATHNAME', '
 COMMENT ON FUNCTION hart.neighbor_rank(integer, integer, integer) IS 'place of one token among the nearest of another, 1 for the nearest, by a pass over all embeddings';
 
 CREATE FUNCTION hart.neighbor_graph(model_id integer, token_ids integer[], skip integer[], k integer) RETURNS bytea
-LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'hart_neighbor_graph';
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'hart_neighbor_graph';
 COMMENT ON FUNCTION hart.neighbor_graph(integer, integer[], integer[], integer) IS
     'the k nearest others of each of some tokens, none of them in skip: all ids as int32, -1 where there are no more, then all cosines as float32';

@@ -21,7 +21,7 @@ COMMENT ON FUNCTION hart.top_continuations(hart.matrix, float8[], integer) IS
 
 CREATE FUNCTION hart.score_tokens(tokens integer[], model text DEFAULT NULL)
 RETURNS TABLE ("position" integer, token_id integer, logprob float8, rank integer, entropy float8)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 1000000 AS $$
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ctx hart.context := hart.open_context(model);
     n CONSTANT integer := coalesce(cardinality(tokens), 0);
@@ -62,7 +62,7 @@ COMMENT ON FUNCTION hart.score_tokens(integer[], text) IS
 
 CREATE FUNCTION hart.score(text text, model text DEFAULT NULL)
 RETURNS TABLE ("position" integer, token_id integer, token text, logprob float8, rank integer, entropy float8)
-LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 1000000 AS $$
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     tokens CONSTANT integer[] := hart.tokenize(text, model);
     texts CONSTANT text[] := hart.token_texts(tokens, model);
@@ -73,7 +73,7 @@ COMMENT ON FUNCTION hart.score(text, text) IS
     'how a model reads a text, token by token: log-probability, rank (1: the likeliest) and entropy, in nats; NULLs for the first token, which nothing precedes';
 
 CREATE FUNCTION hart.perplexity(text text, model text DEFAULT NULL) RETURNS float8
-LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 1000000 AS $$
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (SELECT exp(-avg(s.logprob)) FROM hart.score_tokens(hart.tokenize(text, model), model) AS s);
 END $$;
@@ -81,7 +81,7 @@ COMMENT ON FUNCTION hart.perplexity(text, text) IS 'exp of the mean of -logprob 
 
 CREATE FUNCTION hart.next_token(prompt text, k integer DEFAULT 10, model text DEFAULT NULL)
 RETURNS TABLE (token_id integer, token text, probability float8, logprob float8)
-LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 1000000 ROWS 10 AS $$
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 10000 ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     tokens CONSTANT integer[] := hart.tokenize(prompt, model);
     ctx hart.context := hart.open_context(model);
@@ -100,7 +100,7 @@ END $$;
 COMMENT ON FUNCTION hart.next_token(text, integer, text) IS 'the k likeliest next tokens after a prompt, with their probabilities; likeliest first';
 
 CREATE FUNCTION hart.embed(text text, model text DEFAULT NULL, pooling text DEFAULT 'mean') RETURNS real[]
-LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 1000000 AS $$
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     tokens CONSTANT integer[] := hart.tokenize(text, model);
     n CONSTANT integer := cardinality(tokens);

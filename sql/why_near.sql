@@ -64,7 +64,7 @@ END $$;
 COMMENT ON FUNCTION hart.part_as_text(bigint, integer) IS 'content of a token''s, a character''s or a byte''s atom as text, in quotes';
 
 CREATE FUNCTION hart.why_near(token_a text, token_b text, model text DEFAULT NULL) RETURNS TABLE (aspect text, detail text, value text)
-LANGUAGE plpgsql STABLE COST 1000000 ROWS 20 AS $$
+LANGUAGE plpgsql STABLE COST 10000 ROWS 20 AS $$
 #variable_conflict use_column
 DECLARE
     id integer := hart.resolve_model(model);

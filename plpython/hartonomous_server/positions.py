@@ -228,7 +228,7 @@ def reproject(plpy, GD, model_id, token_ids):
         "UPDATE hart.token_positions t SET position = hart.point(ARRAY[p.x, p.y, p.z, p.w])"
         " FROM unnest($2, $3, $4, $5, $6) AS p (id, x, y, z, w)"
         " WHERE t.model_id = $1 AND t.chart = 0 AND t.token_id = p.id"
-        " AND t.position IS DISTINCT FROM hart.point(ARRAY[p.x, p.y, p.z, p.w])",
+        " AND hart.coordinates(t.position) IS DISTINCT FROM ARRAY[p.x, p.y, p.z, p.w]",
         ["int", "int[]"] + 4 * ["float8[]"],
     )
     count, outside = 0, []
