@@ -56,6 +56,7 @@ typedef struct ChangedRows
 	HartCatalogModel *model;
 	Datum	   *rows;
 	int			n;
+	int			n_locked;		/* the first of them, whose positions we have locked */
 	int			capacity;
 } ChangedRows;
 
@@ -325,9 +326,36 @@ end_tile(Batch *batch)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Lock the positions of the rows of an embedding whose tiles are about to be rewritten.
+ *
+ * Who moves a token locks its position first and its tiles then, and so do we.  And two sessions that change parts of one row in
+ * different tiles meet at its position, so that the second to come sees what the first wrote when it projects the row again.
+ */
+static void
+lock_positions(ChangedRows *changed)
+{
+	Oid			types[] = {INT4OID, INT4ARRAYOID};
+	Datum		args[2];
+
+	if (changed->n == changed->n_locked)
+		return;
+	args[0] = Int32GetDatum(changed->model->model_id);
+	args[1] = PointerGetDatum(construct_array(changed->rows + changed->n_locked, changed->n - changed->n_locked, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("SELECT FROM hart.token_positions"
+							  " WHERE model_id OPERATOR(pg_catalog.=) $1 AND chart OPERATOR(pg_catalog.=) 0 AND token_id OPERATOR(pg_catalog.=) ANY ($2)"
+							  " ORDER BY token_id FOR NO KEY UPDATE", 2, types, args, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not lock positions");
+	SPI_finish();
+	pfree(DatumGetPointer(args[1]));
+	changed->n_locked = changed->n;
+}
+
 /* Rewrite the tiles of a batch */
 static void
-write_batch(Batch *batch)
+write_batch(Batch *batch, ChangedRows *embedding)
 {
 	HartCatalogTensor *tensor = batch->tensor;
 	Oid			types[] = {INT4OID, INT4OID, TEXTOID, INT4ARRAYOID, BYTEAARRAYOID};
@@ -338,6 +366,7 @@ write_batch(Batch *batch)
 	end_tile(batch);
 	if (batch->n == 0)
 		return;
+	lock_positions(embedding);
 	old = MemoryContextSwitchTo(batch->memory);
 	/* unnest of two arrays is PostgreSQL's own, whatever the search path */
 	query = psprintf("UPDATE hart.tiles_%d AS t SET payload = hart.patch_tile(t.payload, $3, p.patch)"
@@ -383,7 +412,7 @@ reproject(ChangedRows *changed)
 			elog(ERROR, "could not project embeddings again");
 		SPI_finish();
 	}
-	changed->n = 0;
+	changed->n = changed->n_locked = 0;
 }
 
 /* Remember a row of an embedding; rows come in order */
@@ -446,7 +475,7 @@ write_changes(Modify *modify)
 			continue;
 		if (tensor != batch.tensor)
 		{
-			write_batch(&batch);
+			write_batch(&batch, &modify->embedding);
 			batch.tensor = tensor;
 			embedding = is_embedding(tensor);
 		}
@@ -454,14 +483,14 @@ write_changes(Modify *modify)
 		{
 			end_tile(&batch);
 			if (batch.n == BATCH_TILES || batch.bytes >= BATCH_BYTES)
-				write_batch(&batch);
+				write_batch(&batch, &modify->embedding);
 		}
 		batch.tile_no = element / per_tile;
 		appendBinaryStringInfo(&batch.patch, (char *) &patch, sizeof(patch));
 		if (embedding)
 			note_row(&modify->embedding, tensor, element / tensor->cols);
 	}
-	write_batch(&batch);
+	write_batch(&batch, &modify->embedding);
 	reproject(&modify->embedding);
 }
 
