@@ -105,7 +105,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION hart.lock_atoms(text, bigint[]) IS 'keep these atoms of a modality, each named once, from being deleted until the transaction ends; error when one is gone';
 
-CREATE FUNCTION hart.store_text(content bytea) RETURNS bigint
+CREATE FUNCTION hart.store_text(caller regrole, content bytea) RETURNS bigint
 LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     root_ids bigint[] := hart.atom_ids('text', ARRAY[content]);
@@ -115,7 +115,7 @@ DECLARE
     sequence integer[];
     segment_ids bigint[];
 BEGIN
-    IF NOT has_table_privilege(hart.calling_role(), 'hart.stored_atoms', 'INSERT') THEN
+    IF NOT has_table_privilege(caller, 'hart.stored_atoms', 'INSERT') THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to store texts',
             HINT = 'The owner of hart.stored_atoms can GRANT INSERT on it to you.';
     ELSIF root IS NOT NULL THEN
@@ -140,6 +140,10 @@ BEGIN
     PERFORM hart.write_relations('composition', array_agg(root), array_agg(segment_ids[s.n]), array_agg(s.place::integer - 1)) FROM unnest(sequence) WITH ORDINALITY AS s (n, place);
     RETURN root;
 END $$;
+COMMENT ON FUNCTION hart.store_text(regrole, bytea) IS 'hart.store_text for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.store_text(regrole, bytea) FROM PUBLIC;
+CREATE FUNCTION hart.store_text(content bytea) RETURNS bigint
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.store_text(bytea) IS 'atom of a text, stored with all its parts unless it is there already; for roles that may INSERT into hart.stored_atoms';
 
 CREATE FUNCTION hart.check_text(content bytea) RETURNS bytea

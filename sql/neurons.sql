@@ -85,7 +85,7 @@ RETURN (SELECT 6917529027641081856 | (s.key << 20) | neuron_atom.index
 COMMENT ON FUNCTION hart.neuron_atom(text, text, integer) IS 'id of a neuron: of a model, in a space of hart.neuron_spaces, by its number from 0; NULL when there is none';
 
 CREATE FUNCTION hart.add_neurons(model_id integer) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     ingested CONSTANT integer := add_neurons.model_id;
@@ -94,7 +94,6 @@ DECLARE
     side record;
     attempt integer;
 BEGIN
-    PERFORM hart.check_own_ingest(ingested);
     SELECT sha256(string_agg(f.sha256, '' ORDER BY f.name COLLATE "C")) INTO digest FROM hart.model_files f WHERE f.model_id = ingested AND f.is_checkpoint;
     contents := ARRAY(SELECT convert_to(encode(digest, 'hex') || '/' || t.name, 'UTF8') FROM hart.tensors t WHERE t.model_id = ingested ORDER BY t.tensor_id);
     INSERT INTO hart.tensor_roles (model_id, tensor_id, relation_type, parent_space, child_space, atom_id)
@@ -122,4 +121,5 @@ BEGIN
         VALUES (ingested, side.space, side.layer, side.n, digest, hart.neuron_space_key(digest, side.space, attempt));
     END LOOP;
 END $$;
-COMMENT ON FUNCTION hart.add_neurons(integer) IS 'enter the spaces of neurons, and the roles and atoms of the tensors, of the model that this session is ingesting';
+COMMENT ON FUNCTION hart.add_neurons(integer) IS 'enter the spaces of neurons, and the roles and atoms of the tensors, of a model that is being ingested: a step of hart.finish_ingest, and with the rights of its owner';
+REVOKE EXECUTE ON FUNCTION hart.add_neurons(integer) FROM PUBLIC;
