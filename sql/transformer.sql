@@ -50,6 +50,7 @@ DECLARE
     part integer[];
     x hart.matrix;
 BEGIN
+    tokens := tokens[:];
     FOR start IN 0 .. cardinality(tokens) - 1 BY block LOOP
         part := tokens[start + 1 : start + block];
         x := hart.hidden_states(ctx, part, array_fill(sequence, ARRAY[cardinality(part)]),
