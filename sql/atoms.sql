@@ -144,7 +144,7 @@ COMMENT ON VIEW hart.token_atoms IS 'the tokens of the models that the current r
 GRANT SELECT ON hart.tokens, hart.token_atoms TO PUBLIC;
 
 CREATE FUNCTION hart.delete_atom() RETURNS trigger
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     DELETE FROM hart.stored_atoms a WHERE a.id = OLD.id;
     IF NOT FOUND THEN

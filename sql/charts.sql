@@ -107,7 +107,7 @@ CREATE TRIGGER check_move BEFORE UPDATE ON hart.token_positions FOR EACH ROW EXE
 COMMENT ON TRIGGER check_move ON hart.token_positions IS 'positions stay in [-1,1]^4, and only those of chart 0 change';
 
 CREATE FUNCTION hart.move_tokens() RETURNS trigger
-LANGUAGE plpython3u AS $$
+LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import positions
 positions.move(plpy, GD)

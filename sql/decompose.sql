@@ -15,7 +15,7 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_atom_ids';
 COMMENT ON FUNCTION hart.atom_ids(text, bytea[]) IS 'hart.atom_id of many tokens, texts or tensors';
 
 CREATE FUNCTION hart.find_atoms(modality text, contents bytea[], wanted bigint[]) RETURNS bigint[]
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ids bigint[];
 BEGIN
@@ -28,7 +28,7 @@ END $$;
 COMMENT ON FUNCTION hart.find_atoms(text, bytea[], bigint[]) IS 'stored atoms of a modality (token, text or tensor) with these contents, looked for beside these ids; NULL where there is none';
 
 CREATE FUNCTION hart.store_atoms(modality text, contents bytea[], wanted bigint[], OUT ids bigint[], OUT added bigint[]) RETURNS record
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     missing_contents bytea[];
     missing_wanted bigint[];
@@ -68,7 +68,7 @@ COMMENT ON FUNCTION hart.write_relations(text, bigint[], bigint[], integer[], in
 REVOKE EXECUTE ON FUNCTION hart.write_relations(text, bigint[], bigint[], integer[], integer[], integer) FROM PUBLIC;
 
 CREATE FUNCTION hart.store_components(modality text, contents bytea[], ids bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     children bigint[];
     added bigint[];
@@ -92,7 +92,7 @@ END $$;
 COMMENT ON FUNCTION hart.store_components(text, bytea[], bigint[]) IS 'store the characters and bytes of atoms that were just added, and the relations to them';
 
 CREATE FUNCTION hart.lock_atoms(modality text, ids bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     n bigint;
 BEGIN
@@ -147,7 +147,7 @@ LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_o
 COMMENT ON FUNCTION hart.store_text(bytea) IS 'atom of a text, stored with all its parts unless it is there already; for roles that may INSERT into hart.stored_atoms';
 
 CREATE FUNCTION hart.check_text(content bytea) RETURNS bytea
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF content IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'text must not be null', HINT = 'Give a text, or use coalesce.';
@@ -170,7 +170,7 @@ COMMENT ON FUNCTION hart.decompose(bytea) IS 'atom of any bytes, which is that o
 
 -- Volatile, so that they see what hart.decompose stored in the same statement.
 CREATE FUNCTION hart.recompose_bytes(id bigint) RETURNS bytea
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     content bytea;
 BEGIN
@@ -196,7 +196,7 @@ END $$;
 COMMENT ON FUNCTION hart.recompose_bytes(bigint) IS 'content of an atom: of a byte, character, token or text its bytes, of a weight the four bytes of a float4';
 
 CREATE FUNCTION hart.recompose(id bigint) RETURNS text
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     content bytea := hart.recompose_bytes(id);
 BEGIN
@@ -213,7 +213,7 @@ COMMENT ON FUNCTION hart.recompose(bigint) IS 'text of an atom: exactly what har
 
 -- The tree of a content that is given: what hart.decompose would store, read-only. Of texts that are stored it shows the ids they have.
 CREATE FUNCTION hart.text_tree(whole bytea) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea)
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     segments bytea[];
@@ -261,7 +261,7 @@ END;
 COMMENT ON FUNCTION hart.decomposition(text) IS 'the tree of a text, each part before the next and above its own parts: level (0 is the text), position within the parent, ids, modality, content; stores nothing';
 
 CREATE FUNCTION hart.decomposition(id bigint) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea)
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     root_content bytea := hart.recompose_bytes(id);

@@ -18,7 +18,7 @@ END $$;
 COMMENT ON FUNCTION hart.special_tokens(text[], text) IS 'ids of the special tokens of a model that have these names';
 
 CREATE FUNCTION hart.new_generation(ctx hart.context, prompt integer[], options hart.generation_options, model text, with_text boolean, sequence integer, seed bigint, name text DEFAULT 'prompt') RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     g hart.generation;
 BEGIN
@@ -49,7 +49,7 @@ COMMENT ON FUNCTION hart.new_generation(hart.context, integer[], hart.generation
     'a generation in a run that is open, before its first token; sequence and seed are those of the random numbers, name is what errors call the prompt';
 
 CREATE FUNCTION hart.constrain(g hart.generation, model text) RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     options CONSTANT hart.generation_options := g.options;
 BEGIN
@@ -85,7 +85,7 @@ END $$;
 COMMENT ON FUNCTION hart.prefill(hart.context, integer[]) IS 'logits of the token after a prompt, which becomes sequence 0; only what follows the longest beginning that the session remembers is run';
 
 CREATE FUNCTION hart.take_token(g hart.generation, logits hart.matrix, row_no integer DEFAULT 1) RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     options CONSTANT hart.generation_options := g.options;
     complete boolean;

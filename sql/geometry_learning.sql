@@ -19,7 +19,7 @@ COMMENT ON FUNCTION hart.drop_neighbourhood_charts(integer) IS 'drop the neighbo
 
 CREATE PROCEDURE hart.learn_geometry(model text DEFAULT NULL, charts integer DEFAULT 3, neighbors integer DEFAULT 15, min_dist float8 DEFAULT 0.1,
                                      epochs integer DEFAULT NULL, seed integer DEFAULT 1)
-LANGUAGE plpython3u AS $$
+LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import geometry
 geometry.learn(plpy, GD, model, charts, neighbors, min_dist, epochs, seed)

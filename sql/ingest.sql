@@ -179,7 +179,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.abort_ingest(integer) IS 'drop everything of the model that this session is ingesting';
 
 CREATE PROCEDURE hart.drop_model(name text)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     dropped integer;
 BEGIN

@@ -2,7 +2,8 @@
 
 CREATE FUNCTION hart.tensor_role(name text, tied_embeddings boolean,
                                  OUT relation_type text, OUT layer integer, OUT parent_space text, OUT child_space text) RETURNS SETOF record
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS $$
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1
+BEGIN ATOMIC
     SELECT role.relation_type, n.layer, replace(role.parent_space, 'N', n.layer_name), replace(role.child_space, 'N', n.layer_name)
     FROM (SELECT regexp_match(name, '^model\.layers\.(\d+)\.(.*)$')) AS m (matched),
          LATERAL (SELECT matched[1]::integer, coalesce(matched[1], ''), coalesce(matched[2], name)) AS n (layer, layer_name, part)
@@ -30,8 +31,8 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS $$
         ('mlp.down_proj.bias',              'bias',         'residual',                     NULL)
     ) AS role (part, relation_type, parent_space, child_space) ON role.part = n.part
     -- a matrix that is both is the embedding
-    WHERE NOT (name = 'lm_head.weight' AND tied_embeddings)
-$$;
+    WHERE NOT (name = 'lm_head.weight' AND tied_embeddings);
+END;
 COMMENT ON FUNCTION hart.tensor_role(text, boolean) IS 'what the numbers of a tensor connect, by its name; no row for a tensor that the model does not compute with';
 
 CREATE TABLE hart.tensor_roles (

@@ -1,7 +1,7 @@
 -- What a model makes of a text: how likely each of its tokens is, which tokens may follow, what it is about.
 
 CREATE FUNCTION hart.token_texts(tokens int[], model text DEFAULT NULL) RETURNS text[]
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens as package
 return package.token_texts(plpy, GD, tokens, model)

@@ -7,7 +7,7 @@ COMMENT ON VIEW hart.token_merges IS 'the merges of the tokenizers of the models
 GRANT SELECT ON hart.token_merges TO PUBLIC;
 
 CREATE FUNCTION hart.merge_tree(model_id integer, atom_id bigint) RETURNS TABLE (whole bigint, rank integer, left_part bigint, right_part bigint)
-LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     level bigint[] := ARRAY[atom_id];
     seen bigint[] := '{}';
@@ -48,7 +48,7 @@ END;
 COMMENT ON FUNCTION hart.common_substrings(text, text) IS 'substrings of two or more characters that two texts share and that are in no longer one; longest first';
 
 CREATE FUNCTION hart.part_as_text(atom_id bigint, model_id integer) RETURNS text
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     content bytea;
 BEGIN
@@ -64,7 +64,7 @@ END $$;
 COMMENT ON FUNCTION hart.part_as_text(bigint, integer) IS 'content of a token''s, a character''s or a byte''s atom as text, in quotes';
 
 CREATE FUNCTION hart.why_near(token_a text, token_b text, model text DEFAULT NULL) RETURNS TABLE (aspect text, detail text, value text)
-LANGUAGE plpgsql STABLE COST 10000 ROWS 20 AS $$
+LANGUAGE plpgsql STABLE COST 10000 ROWS 20 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     id integer := hart.resolve_model(model);
