@@ -33,6 +33,7 @@ _PG_init(void)
 {
 	hart_settings_init();
 	hart_context_init();
+	hart_modify_init();
 }
 
 /* The installed version of the extension, NULL when it is not installed. */

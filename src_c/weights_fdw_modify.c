@@ -2,9 +2,9 @@
  * weights_fdw_modify.c
  *	  UPDATE hart.weights.
  *
- * The statement's changes are collected and sorted by tile; at its end each tile that they touch is rewritten once, by an ordinary
- * UPDATE of the model's table with the rights of the current user. So privileges, triggers, locks, conflicts with other
- * transactions, WAL and ROLLBACK are those of any UPDATE.
+ * The statement's changes are collected and sorted by tile; when it has met all of its rows, and before its AFTER triggers run, each tile
+ * that they touch is rewritten once, by an ordinary UPDATE of the model's table with the rights of the current user. So privileges,
+ * triggers, locks, conflicts with other transactions, WAL and ROLLBACK are those of any UPDATE.
  */
 #include "weights_fdw.h"
 
@@ -14,6 +14,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "optimizer/appendinfo.h"
 #include "optimizer/inherit.h"
@@ -62,6 +63,9 @@ typedef struct ChangedRows
 
 typedef struct Modify
 {
+	dlist_node	node;			/* in unwritten */
+	EState	   *estate;			/* of the statement */
+	MemoryContextCallback forget;
 	HartCatalog *catalog;
 	MemoryContext memory;
 	Tuplesortstate *sort;
@@ -72,6 +76,11 @@ typedef struct Modify
 	int64		n_rounded[HART_N_DTYPES];
 	ChangedRows embedding;
 } Modify;
+
+/* What running statements have collected */
+static dlist_head unwritten = DLIST_STATIC_INIT(unwritten);
+
+static ExecutorFinish_hook_type previous_finish_hook;
 
 static const char *const dtype_names[] = {"F32", "F16", "BF16"};
 
@@ -125,6 +134,12 @@ plan_modify(PlannerInfo *root, ModifyTable *plan, Index result_relation, int sub
 /* ---- Collecting ---- */
 
 static void
+forget_modify(void *arg)
+{
+	dlist_delete(&((Modify *) arg)->node);
+}
+
+static void
 begin_modify(ModifyTableState *node, ResultRelInfo *rinfo, List *private, int subplan_index, int eflags)
 {
 	EState	   *estate = node->ps.state;
@@ -142,6 +157,11 @@ begin_modify(ModifyTableState *node, ResultRelInfo *rinfo, List *private, int su
 	old = MemoryContextSwitchTo(estate->es_query_cxt);
 	modify = palloc0(sizeof(Modify));
 	modify->memory = AllocSetContextCreate(estate->es_query_cxt, "hart update", ALLOCSET_DEFAULT_SIZES);
+	modify->estate = estate;
+	dlist_push_tail(&unwritten, &modify->node);
+	modify->forget.func = forget_modify;
+	modify->forget.arg = modify;
+	MemoryContextRegisterResetCallback(modify->memory, &modify->forget);
 	MemoryContextSwitchTo(modify->memory);
 	modify->catalog = hart_catalog_load(estate->es_snapshot, NIL, NIL, true);
 	tupdesc = CreateTemplateTupleDesc(3);
@@ -512,19 +532,70 @@ report_rounding(const Modify *modify)
 				(errmsg(INT64_FORMAT " of " INT64_FORMAT " values were rounded to %s", rounded, modify->n_changes, types.data)));
 }
 
+/* Run the parts of a statement in WITH that nobody has read to their end, as its own end would */
+static void
+run_rest(EState *estate)
+{
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	ListCell   *lc;
+
+	estate->es_direction = ForwardScanDirection;
+	foreach(lc, estate->es_auxmodifytables)
+	{
+		TupleTableSlot *slot;
+
+		do
+		{
+			ResetPerTupleExprContext(estate);
+			slot = ExecProcNode(lfirst(lc));
+		} while (!TupIsNull(slot));
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* The statement has met all of its rows, and its AFTER triggers have not run: the moment to write */
+static void
+finish_statement(QueryDesc *query)
+{
+	bool		complete = false;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &unwritten)
+	{
+		Modify	   *modify = dlist_container(Modify, node, iter.cur);
+		MemoryContext old;
+
+		if (modify->estate != query->estate)
+			continue;
+		if (!complete)
+			run_rest(query->estate);
+		complete = true;
+		old = MemoryContextSwitchTo(modify->memory);
+		if (modify->n_changes > 0)
+			write_changes(modify);
+		report_rounding(modify);
+		MemoryContextSwitchTo(old);
+	}
+	if (previous_finish_hook)
+		previous_finish_hook(query);
+	else
+		standard_ExecutorFinish(query);
+}
+
+void
+hart_modify_init(void)
+{
+	previous_finish_hook = ExecutorFinish_hook;
+	ExecutorFinish_hook = finish_statement;
+}
+
 static void
 end_modify(EState *estate, ResultRelInfo *rinfo)
 {
 	Modify	   *modify = rinfo->ri_FdwState;
-	MemoryContext old;
 
 	if (modify == NULL)
 		return;
-	old = MemoryContextSwitchTo(modify->memory);
-	if (modify->n_changes > 0)
-		write_changes(modify);
-	report_rounding(modify);
-	MemoryContextSwitchTo(old);
 	tuplesort_end(modify->sort);
 	ExecDropSingleTupleTableSlot(modify->slot);
 	hart_catalog_close(modify->catalog);
