@@ -1,7 +1,7 @@
 -- Ids of atoms, and the tables that hold them.
 BEGIN;
 \ir include/errors.sql
-SELECT plan(86);
+SELECT plan(88);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 
@@ -64,6 +64,15 @@ SELECT is(hart.recompose(hart.decompose('written')), 'written', 'a role with INS
 SELECT throws_ok(format('INSERT INTO hart.stored_atoms VALUES (%1$s, hart.atom_geometry(%1$s), ''no parts'')', hart.atom_id('text', 'no parts')), '42501', NULL, 'but not by rows of its own');
 SELECT throws_ok(format('WITH u AS (UPDATE hart.stored_atoms SET raw_value = raw_value WHERE id = %s RETURNING id) SELECT 1 / count(*) FROM u', hart.atom_id('text', 'written')), '22012', NULL, 'nor changes any');
 SELECT is((SELECT count(*) FROM hart.stored_atoms WHERE id = hart.atom_id('text', 'written')), 1::bigint, 'a role with SELECT reads');
+RESET ROLE;
+
+-- SELECT on the table is enough to see the ids that a text has
+CREATE ROLE hart_test_reader;
+GRANT SELECT ON hart.stored_atoms TO hart_test_reader;
+SELECT hart.decompose('seen by a reader') AS seen \gset
+SET LOCAL ROLE hart_test_reader;
+SELECT is((SELECT atom_id FROM hart.decomposition('seen by a reader') WHERE level = 0), :seen, 'a role with SELECT sees the tree of a text');
+SELECT is((SELECT count(*) FROM hart.decomposition('not stored')), 24::bigint, 'of one that is not stored, too');
 RESET ROLE;
 
 -- Atoms that relations need stay
