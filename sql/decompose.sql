@@ -14,6 +14,10 @@ CREATE FUNCTION hart.atom_ids(modality text, contents bytea[]) RETURNS bigint[]
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_atom_ids';
 COMMENT ON FUNCTION hart.atom_ids(text, bytea[]) IS 'hart.atom_id of many tokens, texts or tensors';
 
+CREATE FUNCTION hart.utf8_text(content bytea) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_utf8_text';
+COMMENT ON FUNCTION hart.utf8_text(bytea) IS 'bytes as the text that they are in UTF-8; NULL where they are none, or hold NUL, or, in a database of another encoding, more than ASCII';
+
 CREATE FUNCTION hart.find_atoms(modality text, contents bytea[], wanted bigint[]) RETURNS bigint[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -212,8 +216,8 @@ END $$;
 COMMENT ON FUNCTION hart.recompose(bigint) IS 'text of an atom: exactly what hart.decompose was given; error when the bytes are no text, or a text that this database cannot hold';
 
 -- The tree of a content that is given: what hart.decompose would store, read-only. Of texts that are stored it shows the ids they have.
-CREATE FUNCTION hart.text_tree(whole bytea) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION hart.text_tree(whole bytea) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea, as_text text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     segments bytea[];
@@ -249,28 +253,28 @@ BEGIN
         SELECT below + 2, b.position, c.id, b.child_id, 'byte', hart.atom_content(b.child_id), ARRAY[p.n, c.place, b.position]
         FROM place AS p JOIN part AS c USING (segment), LATERAL hart.components('character', ARRAY[c.content]) AS b WHERE c.modality = 'character'
     )
-    SELECT n.level, n.position, n.parent_id, n.id, n.modality, n.content FROM node AS n ORDER BY n.path;
+    SELECT n.level, n.position, n.parent_id, n.id, n.modality, n.content, hart.utf8_text(n.content) FROM node AS n ORDER BY n.path;
 END $$;
 COMMENT ON FUNCTION hart.text_tree(bytea) IS 'the tree of a content, whether it is stored or not, in the order of the text';
 
-CREATE FUNCTION hart.decomposition(text text) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea)
+CREATE FUNCTION hart.decomposition(text text) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea, as_text text)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT * FROM hart.text_tree(hart.check_text(convert_to(text, 'UTF8')));
 END;
-COMMENT ON FUNCTION hart.decomposition(text) IS 'the tree of a text, each part before the next and above its own parts: level (0 is the text), position within the parent, ids, modality, content; stores nothing';
+COMMENT ON FUNCTION hart.decomposition(text) IS 'the tree of a text, each part before the next and above its own parts: level (0 is the text), position within the parent, ids, modality, content, also as text where it is one; stores nothing';
 
-CREATE FUNCTION hart.decomposition(id bigint) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION hart.decomposition(id bigint) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea, as_text text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     root_content bytea := hart.recompose_bytes(id);
 BEGIN
     IF hart.atom_modality(id) NOT IN ('token', 'text') THEN
         RETURN QUERY
-        SELECT 0, 0, NULL::bigint, decomposition.id, hart.atom_modality(decomposition.id), root_content
+        SELECT 0, 0, NULL::bigint, decomposition.id, hart.atom_modality(decomposition.id), root_content, CASE WHEN hart.atom_modality(decomposition.id) IN ('byte', 'character') THEN hart.utf8_text(root_content) END
         UNION ALL
-        SELECT 1, c.position, decomposition.id, c.child_id, 'byte', hart.atom_content(c.child_id)
+        SELECT 1, c.position, decomposition.id, c.child_id, 'byte', hart.atom_content(c.child_id), hart.utf8_text(hart.atom_content(c.child_id))
         FROM hart.components('character', ARRAY[root_content]) AS c WHERE hart.atom_modality(decomposition.id) = 'character'
         ORDER BY 1, 2;
         RETURN;
@@ -282,7 +286,8 @@ BEGIN
         SELECT n.level + 1, r.position, r.parent_id, r.child_id, n.path || r.position
         FROM node AS n JOIN hart.stored_relations AS r ON r.parent_id = n.id AND r.relation_type = 'composition'
     )
-    SELECT n.level, n.position, n.parent_id, n.id, hart.atom_modality(n.id), coalesce(hart.atom_content(n.id), a.raw_value)
-    FROM node AS n LEFT JOIN hart.stored_atoms AS a ON a.id = n.id AND hart.atom_content(n.id) IS NULL ORDER BY n.path;
+    SELECT n.level, n.position, n.parent_id, n.id, hart.atom_modality(n.id), c.content, hart.utf8_text(c.content)
+    FROM node AS n LEFT JOIN hart.stored_atoms AS a ON a.id = n.id AND hart.atom_content(n.id) IS NULL, LATERAL coalesce(hart.atom_content(n.id), a.raw_value) AS c (content)
+    ORDER BY n.path;
 END $$;
 COMMENT ON FUNCTION hart.decomposition(bigint) IS 'the tree of an atom that is stored, in the same form';

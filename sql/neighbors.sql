@@ -1,13 +1,8 @@
 -- Tokens near a token, or near a vector. Near means cosine of embeddings; charts only say where to look.
 
 CREATE FUNCTION hart.bytes_as_text(content bytea) RETURNS text
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN convert_from(content, 'UTF8');
-EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
-    -- part of a character
-    RETURN content::text;
-END $$;
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN coalesce(hart.utf8_text(content), '\x' || encode(content, 'hex'));
 COMMENT ON FUNCTION hart.bytes_as_text(bytea) IS 'bytes as the text they are in UTF-8, or in hexadecimal where they are none';
 
 CREATE FUNCTION hart.describe_tokens(model_id integer, token_ids integer[]) RETURNS TABLE (token_id integer, token text, atom_id bigint)
