@@ -253,7 +253,7 @@ def reproject(plpy, GD, model_id, token_ids):
         del GD[REPROJECTING]
     if outside:
         plpy.warning(
-            f"{len(outside)} embeddings lie outside [-1,1]^4, the first that of token {outside[0]}",
-            detail="Their positions are at the border, and do not tell where the embeddings are.",
+            f"embeddings outside [-1,1]^4: {len(outside)}, the first that of token {outside[0]}",
+            detail="Positions of such embeddings are at the border, and do not tell where they are.",
         )
     return count
