@@ -47,6 +47,23 @@ hart_dtype_size(HartDtype dtype)
 /* Chains of additions in such a sum, at most: column l is in chain l modulo their number */
 #define HART_CHAINS 16
 
+/* Columns of a packed row: whole steps of all chains */
+static inline size_t
+hart_packed_depth(size_t depth)
+{
+	return (depth + HART_CHAINS - 1) / HART_CHAINS * HART_CHAINS;
+}
+
+/* Rows of weights are packed so many together, at most */
+#define HART_PACKED_ROWS 32
+
+/* Floats that n packed rows of weights take, at most */
+static inline size_t
+hart_packed_weights(size_t n, size_t depth)
+{
+	return (n + HART_PACKED_ROWS - 1) / HART_PACKED_ROWS * (HART_PACKED_ROWS * hart_packed_depth(depth) + 2 * HART_CHAINS * HART_CHAINS);
+}
+
 typedef struct HartKernels
 {
 	const char *name;			/* "portable", "avx2" or "avx512" */
@@ -106,6 +123,23 @@ typedef struct HartKernels
 							const float *w, size_t ldw,
 							float *y, size_t ldy,
 							bool accumulate);
+
+	/*
+	 * The same product over depth <= HART_DOT_DEPTH columns for many rows of x: both
+	 * sides are packed first, in an order of the set's own.
+	 *
+	 * pack_x: up to x_rows rows of x, into rows * hart_packed_depth(depth) floats.
+	 * pack_weights: n rows, into hart_packed_weights(n, depth) floats.
+	 * gemm_packed: y (rows, n) = the product, or y += the product if accumulate.
+	 */
+	size_t		x_rows;
+	void		(*pack_x) (size_t rows, size_t depth, const float *x, size_t ldx,
+						   float *to);
+	void		(*pack_weights) (size_t n, size_t depth, const float *w, size_t ldw,
+								 float *to);
+	void		(*gemm_packed) (size_t rows, size_t n, size_t depth,
+								const float *x, const float *w,
+								float *y, size_t ldy, bool accumulate);
 
 	/*
 	 * out = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich, "Root Mean

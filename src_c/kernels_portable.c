@@ -245,6 +245,21 @@ gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
 	}
 }
 
+/* Rows as they are */
+static void
+pack_rows(size_t n, size_t depth, const float *w, size_t ldw, float *to)
+{
+	for (size_t j = 0; j < n; j++)
+		memcpy(to + j * depth, w + j * ldw, depth * sizeof(float));
+}
+
+static void
+gemm_packed(size_t rows, size_t n, size_t depth, const float *x, const float *w,
+			float *y, size_t ldy, bool accumulate)
+{
+	gemm_nt(rows, n, depth, x, depth, w, depth, y, ldy, accumulate);
+}
+
 static void
 rms_norm(const float *x, const float *weight, float *out, size_t n, float eps)
 {
@@ -307,6 +322,10 @@ const HartKernels hart_kernels_portable = {
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.axpy = axpy,
 	.gemm_nt = gemm_nt,
+	.x_rows = 16,
+	.pack_x = pack_rows,
+	.pack_weights = pack_rows,
+	.gemm_packed = gemm_packed,
 	.rms_norm = rms_norm,
 	.softmax = softmax,
 	.swiglu = swiglu,

@@ -11,19 +11,15 @@
  *		v_load_f16, v_load_bf16, v_load_part_16		(16-bit words to a vector)
  *		v_set1, v_add, v_sub, v_mul, v_div, v_fma, v_min, v_max
  *		v_round, v_scale							(to whole numbers, times 2^n)
- *		v_max_lanes, v_sum4
+ *		v_max_lanes, v_sum4, v_transpose
  *		GEMM_ROWS			rows of x in one block of registers
+ *		PANEL_X_ROWS		the same where the lanes are rows of weights
+ *		CHAIN_LEAF(c)		the place of lane c in the order in which v_sum4 adds the lanes
  * Tails are read and written through masks, so nothing beyond an array is ever
  * touched.
  */
 #define INLINE static inline __attribute__((always_inline)) SIMD_TARGET
 #define KERNEL static SIMD_TARGET
-
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 /* Vectors a step of the longest loops, enough to hide an FMA's latency */
 #define STEPS 8
@@ -429,6 +425,7 @@ weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
 }
 
 #include "kernels_simd_gemm.h"
+#include "kernels_simd_panel.h"
 
 const HartKernels SIMD_SET = {
 	.name = SIMD_SET_NAME,
@@ -439,6 +436,10 @@ const HartKernels SIMD_SET = {
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.axpy = axpy,
 	.gemm_nt = gemm_nt,
+	.x_rows = PANEL_X_ROWS,
+	.pack_x = pack_x,
+	.pack_weights = pack_weights,
+	.gemm_packed = gemm_packed,
 	.rms_norm = rms_norm,
 	.softmax = softmax,
 	.swiglu = swiglu,
