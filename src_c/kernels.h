@@ -47,6 +47,9 @@ hart_dtype_size(HartDtype dtype)
 /* Chains of additions in such a sum, at most: column l is in chain l modulo their number */
 #define HART_CHAINS 16
 
+/* Rows of weights that are packed together, at most */
+#define HART_PACKED_ROWS 32
+
 /* Columns of a packed row: whole steps of all chains */
 static inline size_t
 hart_packed_depth(size_t depth)
@@ -54,15 +57,9 @@ hart_packed_depth(size_t depth)
 	return (depth + HART_CHAINS - 1) / HART_CHAINS * HART_CHAINS;
 }
 
-/* Rows of weights are packed so many together, at most */
-#define HART_PACKED_ROWS 32
-
-/* Floats that n packed rows of weights take, at most */
-static inline size_t
-hart_packed_weights(size_t n, size_t depth)
-{
-	return (n + HART_PACKED_ROWS - 1) / HART_PACKED_ROWS * (HART_PACKED_ROWS * hart_packed_depth(depth) + 2 * HART_CHAINS * HART_CHAINS);
-}
+/* Floats that HART_PACKED_ROWS rows of weights take, with what keeps chains apart in the cache's sets */
+#define HART_PACKED_GAPS 256
+#define HART_PACKED_FLOATS(depth) (HART_PACKED_ROWS * hart_packed_depth(depth) + HART_PACKED_GAPS)
 
 typedef struct HartKernels
 {
@@ -129,7 +126,7 @@ typedef struct HartKernels
 	 * sides are packed first, in an order of the set's own.
 	 *
 	 * pack_x: up to x_rows rows of x, into rows * hart_packed_depth(depth) floats.
-	 * pack_weights: n rows, into hart_packed_weights(n, depth) floats.
+	 * pack_weights: n <= HART_PACKED_ROWS rows, into HART_PACKED_FLOATS(depth).
 	 * gemm_packed: y (rows, n) = the product, or y += the product if accumulate.
 	 */
 	size_t		x_rows;

@@ -73,14 +73,19 @@ pack_x(size_t rows, size_t depth, const float *x, size_t ldx, float *to)
 	pack_rows(rows, depth, x, ldx, rows, steps_of(depth) * rows, to);
 }
 
+/* Floats of PANEL_W_ROWS packed rows of weights */
+INLINE size_t
+panel_floats(size_t depth)
+{
+	return LANES * (steps_of(depth) * PANEL_W_ROWS + LEAF_GAP);
+}
+
 KERNEL void
 pack_weights(size_t n, size_t depth, const float *w, size_t ldw, float *to)
 {
-	size_t		leaf_size = steps_of(depth) * PANEL_W_ROWS + LEAF_GAP;
-
 	for (size_t j = 0; j < n; j += LANES)
-		pack_rows(n - j < LANES ? n - j : LANES, depth, w + j * ldw, ldw, PANEL_W_ROWS, leaf_size,
-				  to + j / PANEL_W_ROWS * LANES * leaf_size + j % PANEL_W_ROWS);
+		pack_rows(n - j < LANES ? n - j : LANES, depth, w + j * ldw, ldw, PANEL_W_ROWS, panel_floats(depth) / LANES,
+				  to + j / PANEL_W_ROWS * panel_floats(depth) + j % PANEL_W_ROWS);
 }
 
 /*
@@ -189,6 +194,6 @@ gemm_packed(size_t rows, size_t n, size_t depth, const float *x, const float *w,
 				PANEL_CASE(12);
 #endif
 		}
-		w += LANES * (steps * PANEL_W_ROWS + LEAF_GAP);
+		w += panel_floats(depth);
 	}
 }
