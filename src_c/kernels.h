@@ -69,18 +69,21 @@ typedef struct HartKernels
 	float		(*dot) (const float *a, const float *b, size_t n);
 
 	/*
-	 * out[i * 4 + r] = sum over l of x[i * ldx + l] * w[r][l]: m rows of x by
-	 * four rows of weights in their storage dtype at any address, the same one
-	 * twice if need be, over n <= HART_DOT_DEPTH columns.  ahead: how many
-	 * bytes further on the weights lie that will be asked for next, to be
-	 * called into the cache; 0 for nothing.
+	 * y = x * w^T, or y += x * w^T if accumulate, for a few rows of x: m rows, ldx
+	 * apart, by n rows of weights in their storage dtype at any addresses,
+	 * over depth <= HART_DOT_DEPTH columns; rows of y are ldy apart.  next: NULL, or
+	 * n addresses of as many columns that will be asked for next, to be called into
+	 * the cache meanwhile.
 	 */
-	void		(*dot4[HART_N_DTYPES]) (size_t m, const float *x, size_t ldx,
-										const void *const w[4], size_t n,
-										size_t ahead, float *out);
+	void		(*gemm_rows[HART_N_DTYPES]) (size_t m, size_t n, size_t depth,
+											 const float *x, size_t ldx,
+											 const void *const *w,
+											 const void *const *next,
+											 float *y, size_t ldy,
+											 bool accumulate);
 
 	/*
-	 * One of the sums of dot4, of a row of weights in up to two pieces: the
+	 * One of the sums of gemm_rows, of a row of weights in up to two pieces: the
 	 * first n columns at w, the others at rest; n a multiple of
 	 * HART_CHAINS unless n_rest is 0.  Reads the weights from front to back
 	 * and calls what follows them into the cache: the fastest way through
@@ -112,7 +115,7 @@ typedef struct HartKernels
 	 *		y[i * ldy + j] (+)= sum over l of x[i * ldx + l] * w[j * ldw + l]
 	 * x: (m, k), w: (n, k), y: (m, n), all row-major, with the distances
 	 * between rows ldx, ldw >= k and ldy >= n.  y overlaps neither x nor w.
-	 * The sums are those of dot4 over each HART_DOT_DEPTH columns, added in
+	 * The sums are those of gemm_rows over each HART_DOT_DEPTH columns, added in
 	 * order.  Meant for a w that stays in the L2 cache.
 	 */
 	void		(*gemm_nt) (size_t m, size_t n, size_t k,

@@ -154,14 +154,19 @@ dot1_##dtype(const void *w, size_t n, const void *rest, size_t n_rest, \
 } \
 \
 static void \
-dot4_##dtype(size_t m, const float *x, size_t ldx, const void *const w[4], \
-			 size_t n, size_t ahead, float *out) \
+gemm_rows_##dtype(size_t m, size_t n, size_t depth, const float *x, size_t ldx, \
+				  const void *const *w, const void *const *next, \
+				  float *y, size_t ldy, bool accumulate) \
 { \
-	(void) ahead; \
+	(void) next; \
 	for (size_t i = 0; i < m; i++) \
 	{ \
-		for (int r = 0; r < 4; r++) \
-			out[i * 4 + r] = dot1_##dtype(w[r], n, NULL, 0, x + i * ldx); \
+		for (size_t j = 0; j < n; j++) \
+		{ \
+			float		sum = dot1_##dtype(w[j], depth, NULL, 0, x + i * ldx); \
+			float	   *to = &y[i * ldy + j]; \
+			*to = accumulate ? *to + sum : sum; \
+		} \
 	} \
 }
 
@@ -316,7 +321,7 @@ weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
 const HartKernels hart_kernels_portable = {
 	.name = "portable",
 	.dot = dot,
-	.dot4 = {dot4_f32, dot4_f16, dot4_bf16},
+	.gemm_rows = {gemm_rows_f32, gemm_rows_f16, gemm_rows_bf16},
 	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},

@@ -430,7 +430,7 @@ weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
 const HartKernels SIMD_SET = {
 	.name = SIMD_SET_NAME,
 	.dot = dot,
-	.dot4 = {dot4_f32, dot4_f16, dot4_bf16},
+	.gemm_rows = {gemm_rows_f32, gemm_rows_f16, gemm_rows_bf16},
 	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},

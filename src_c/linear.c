@@ -28,10 +28,12 @@ PG_FUNCTION_INFO_V1(hart_embed_tokens);
 #define MANY_ROWS 512
 /* distance of rows of HART_DOT_DEPTH floats that do not share cache sets */
 #define WIDE_STRIDE (HART_DOT_DEPTH + 16)
-/* weight rows that a few rows of x are multiplied by at a time */
-#define FEW_WEIGHT_ROWS 4
-/* bytes of weights a piece, for few rows of x: enough to hide the cost of claiming it, or of waking a thread for it */
+/* weight rows that a few rows of x are multiplied by at a time, and that are called into the cache for it */
+#define FEW_WEIGHT_ROWS 16
+/* bytes of weights a piece, for one row of x: enough to hide the cost of claiming it, or of waking a thread for it */
 #define PIECE_BYTES (64 * 1024)
+/* the same for a few rows: enough to call most of them into the cache beforehand */
+#define FEW_PIECE_BYTES (256 * 1024)
 #define MIN_PIECE_BYTES (32 * 1024)
 
 typedef struct
@@ -135,33 +137,18 @@ one_row_task(void *arg, size_t begin, size_t end, int worker)
 	add_bias(w, w->first_row + begin, end - begin);
 }
 
-/* Up to four weight rows that are multiplied together */
-typedef struct
+/* n columns of a weight row in one piece: where they lie, or copied to `to` when a tile's end cuts them */
+static const void *
+whole_columns(const LinearWork *w, int64 row, int64 col, int64 n, float *to)
 {
-	HartDtype	dtype;
-	int			n;
-	const void *weights[FEW_WEIGHT_ROWS];
-	int64		row[FEW_WEIGHT_ROWS];
-} Group;
+	size_t		size = hart_dtype_size(w->weight->dtype);
+	Stretch		s = stretch_at(w, row, col);
 
-/* Multiply a group by every row of x, over the columns from col on */
-static void
-multiply_group(const LinearWork *w, Group *group, int64 col, int64 depth, size_t ahead, float *sums)
-{
-	int64		rows = w->weight->rows;
-
-	if (group->n == 0)
-		return;
-	for (int r = group->n; r < FEW_WEIGHT_ROWS; r++)
-		group->weights[r] = group->weights[0];
-	hart_kernels->dot4[group->dtype] (w->m, w->x + col, w->weight->cols, group->weights, depth, ahead, sums);
-	for (int64 i = 0; i < w->m; i++)
-		for (int r = 0; r < group->n; r++)
-		{
-			float	   *y = &w->y[i * rows + group->row[r]];
-
-			*y = col > 0 ? *y + sums[i * FEW_WEIGHT_ROWS + r] : sums[i * FEW_WEIGHT_ROWS + r];
-		}
+	if (s.n >= (size_t) n)
+		return s.weights;
+	memcpy(to, s.weights, s.n * size);
+	memcpy((char *) to + s.n * size, stretch_at(w, row, col + s.n).weights, (n - s.n) * size);
+	return to;
 }
 
 /* Weight rows by every row of x, straight out of the tiles but for stretches that a tile's end cuts */
@@ -170,36 +157,27 @@ few_rows_task(void *arg, size_t begin, size_t end, int worker)
 {
 	const LinearWork *w = arg;
 	int64		cols = w->weight->cols;
-	int64		row_bytes = cols * hart_dtype_size(w->weight->dtype);
+	int64		rows = w->weight->rows;
 	int64		last = w->first_row + end;
-	float	   *wide = w->scratch + worker * w->scratch_size;
-	float	   *sums = wide + FEW_WEIGHT_ROWS * WIDE_STRIDE;
+	float	   *copies = w->scratch + worker * w->scratch_size;
 
 	for (int64 row = w->first_row + begin; row < last; row += FEW_WEIGHT_ROWS)
 		for (int64 col = 0; col < cols; col += HART_DOT_DEPTH)
 		{
 			int64		depth = Min(HART_DOT_DEPTH, cols - col);
-			Group		whole = {.dtype = w->weight->dtype};
-			Group		cut = {.dtype = HART_F32};
-			int64		ahead;
+			int64		n = Min(FEW_WEIGHT_ROWS, last - row);
+			int64		next_col = col + depth < cols ? col + depth : 0;
+			int64		next_row = next_col > 0 ? row : row + FEW_WEIGHT_ROWS;
+			const void *weights[FEW_WEIGHT_ROWS];
+			const void *next[FEW_WEIGHT_ROWS];
 
-			for (int64 r = row; r < Min(row + FEW_WEIGHT_ROWS, last); r++)
+			for (int64 r = 0; r < n; r++)
 			{
-				Stretch		s = stretch_at(w, r, col);
-				Group	   *group = s.n >= (size_t) depth ? &whole : &cut;
-
-				if (group == &cut)
-				{
-					s.weights = (const char *) (wide + cut.n * WIDE_STRIDE);
-					widen_columns(w, r, col, depth, wide + cut.n * WIDE_STRIDE);
-				}
-				group->weights[group->n] = s.weights;
-				group->row[group->n++] = r;
+				weights[r] = whole_columns(w, row + r, col, depth, copies + r * WIDE_STRIDE);
+				next[r] = stretch_at(w, Min(next_row + r, last - 1), next_col).weights;
 			}
-			/* what follows in each row, or the same columns of the rows that follow; the pages lie one after the other as a rule */
-			ahead = col + depth < cols ? depth * row_bytes / cols : FEW_WEIGHT_ROWS * row_bytes - col * row_bytes / cols;
-			multiply_group(w, &whole, col, depth, ahead * BLCKSZ / HART_TILE_BYTES, sums);
-			multiply_group(w, &cut, col, depth, 0, sums);
+			hart_kernels->gemm_rows[w->weight->dtype] (w->m, n, depth, w->x + col, cols, weights,
+													   next_row < last ? next : NULL, w->y + row, rows, col > 0);
 		}
 	add_bias(w, w->first_row + begin, end - begin);
 }
@@ -331,14 +309,13 @@ many_rows(HartContext *ctx, LinearWork *w)
 static void
 few_rows(HartContext *ctx, LinearWork *w)
 {
-	int64		rows = w->weight->rows;
 	int64		row_bytes = w->weight->cols * hart_dtype_size(w->weight->dtype);
-	size_t		grain;
-
+	bool		one = w->m == 1;
 	/* small tensors are cut finer, so that each thread gets some */
-	grain = Max(Max(1, MIN_PIECE_BYTES / row_bytes), Min(PIECE_BYTES / row_bytes, rows / (2 * hart_n_threads())));
-	share_scratch(ctx, w, 0, FEW_WEIGHT_ROWS * (WIDE_STRIDE + w->m));
-	run_rows(ctx, w, TYPEALIGN(FEW_WEIGHT_ROWS, grain), w->m == 1 ? one_row_task : few_rows_task);
+	int64		most = Min((one ? PIECE_BYTES : FEW_PIECE_BYTES) / row_bytes, w->weight->rows / (2 * hart_n_threads()));
+
+	share_scratch(ctx, w, 0, (one ? 1 : FEW_WEIGHT_ROWS) * WIDE_STRIDE);
+	run_rows(ctx, w, Max(Max(1, MIN_PIECE_BYTES / row_bytes), most), one ? one_row_task : few_rows_task);
 }
 
 static HartMatrix *
