@@ -107,9 +107,6 @@ typedef struct HartKernels
 	 */
 	void		(*widen[HART_N_DTYPES]) (const void *w, float *out, size_t n);
 
-	/* y[i] += a * x[i] */
-	void		(*axpy) (float a, const float *x, float *y, size_t n);
-
 	/*
 	 * y = x * w^T, or y += x * w^T if accumulate:
 	 *		y[i * ldy + j] (+)= sum over l of x[i * ldx + l] * w[j * ldw + l]
@@ -162,13 +159,24 @@ typedef struct HartKernels
 	void		(*swiglu) (const float *gate, const float *up, float *out,
 						   size_t n);
 
-	/* out[p] = scale * (q . k[p]); q: (head_dim), k: (n_pos, head_dim) */
-	void		(*scores) (const float *q, const float *k, size_t n_pos,
-						   size_t head_dim, float scale, float *out);
+	/*
+	 * x[i] = exp(x[i] - max) in place, where max is the largest of them;
+	 * returns their sum.  With the NaNs of softmax.
+	 */
+	float		(*exp_sum) (float *x, size_t n, float *max);
 
-	/* out[d] = sum over p of weight p[p] * v[p][d]; v: (n_pos, head_dim) */
-	void		(*weighted_sum) (const float *p, const float *v, size_t n_pos,
-								 size_t head_dim, float *out);
+	/*
+	 * y = a * b:
+	 *		y[i * ldy + j] = sum over l of a[i * lda + l] * b[l * ldb + j]
+	 * a: (m, k), b: (k, n), y: (m, n), all row-major, with the distances
+	 * between rows lda >= k, ldb >= n and ldy >= n.  Every number is summed by
+	 * itself, in the order of l.  What attention does with blocks of keys and
+	 * values.
+	 */
+	void		(*gemm_nn) (size_t m, size_t n, size_t k,
+							const float *a, size_t lda,
+							const float *b, size_t ldb,
+							float *y, size_t ldy);
 } HartKernels;
 
 /*

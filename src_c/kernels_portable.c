@@ -223,13 +223,6 @@ dot_and_squares_bf16(const void *w, const float *x, size_t n, float sums[2])
 }
 
 static void
-axpy(float a, const float *x, float *y, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		y[i] += a * x[i];
-}
-
-static void
 gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
 		const float *w, size_t ldw, float *y, size_t ldy, bool accumulate)
 {
@@ -274,22 +267,32 @@ rms_norm(const float *x, const float *weight, float *out, size_t n, float eps)
 		out[i] = weight[i] * (x[i] * scale);
 }
 
-static void
-softmax(float *x, size_t n)
+static float
+exp_sum(float *x, size_t n, float *max)
 {
-	float		max = -INFINITY;
+	float		top = -INFINITY;
 	float		sum = 0;
 
 	for (size_t i = 0; i < n; i++)
 	{
-		if (x[i] > max)
-			max = x[i];
+		if (x[i] > top)
+			top = x[i];
 	}
 	for (size_t i = 0; i < n; i++)
 	{
-		x[i] = expf(x[i] - max);
+		x[i] = expf(x[i] - top);
 		sum += x[i];
 	}
+	*max = top;
+	return sum;
+}
+
+static void
+softmax(float *x, size_t n)
+{
+	float		max;
+	float		sum = exp_sum(x, n, &max);
+
 	for (size_t i = 0; i < n; i++)
 		x[i] /= sum;
 }
@@ -302,20 +305,22 @@ swiglu(const float *gate, const float *up, float *out, size_t n)
 }
 
 static void
-scores(const float *q, const float *k, size_t n_pos, size_t head_dim,
-	   float scale, float *out)
+gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda,
+		const float *b, size_t ldb, float *y, size_t ldy)
 {
-	for (size_t p = 0; p < n_pos; p++)
-		out[p] = scale * dot(q, k + p * head_dim, head_dim);
-}
+	for (size_t i = 0; i < m; i++)
+	{
+		float	   *row = y + i * ldy;
 
-static void
-weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
-			 float *out)
-{
-	memset(out, 0, head_dim * sizeof(float));
-	for (size_t i = 0; i < n_pos; i++)
-		axpy(p[i], v + i * head_dim, out, head_dim);
+		memset(row, 0, n * sizeof(float));
+		for (size_t l = 0; l < k; l++)
+		{
+			float		factor = a[i * lda + l];
+
+			for (size_t j = 0; j < n; j++)
+				row[j] += factor * b[l * ldb + j];
+		}
+	}
 }
 
 const HartKernels hart_kernels_portable = {
@@ -325,7 +330,6 @@ const HartKernels hart_kernels_portable = {
 	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
-	.axpy = axpy,
 	.gemm_nt = gemm_nt,
 	.x_rows = 16,
 	.pack_x = pack_rows,
@@ -334,6 +338,6 @@ const HartKernels hart_kernels_portable = {
 	.rms_norm = rms_norm,
 	.softmax = softmax,
 	.swiglu = swiglu,
-	.scores = scores,
-	.weighted_sum = weighted_sum,
+	.exp_sum = exp_sum,
+	.gemm_nn = gemm_nn,
 };

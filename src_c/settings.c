@@ -33,6 +33,7 @@ static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512"}
 
 int			hart_pin_percent = 75;
 int			hart_prefix_cache = 64;
+int			hart_kv_cache_limit = 1024;
 
 static int	threads = 0;
 static int	kernel = KERNEL_AUTO;
@@ -139,6 +140,11 @@ hart_settings_init(void)
 							"A prompt that begins like an earlier one takes up from there. 0 turns that off.", &hart_prefix_cache,
 							64, 0, MAX_KILOBYTES / 1024,
 							PGC_USERSET, GUC_UNIT_MB, NULL, assign_prefix_cache, NULL);
+	DefineCustomIntVariable("hart.kv_cache_limit",
+							"Largest memory for keys and values of one session.",
+							"Running contexts and remembered prompts together; the prompts make way.", &hart_kv_cache_limit,
+							1024, 1, MAX_KILOBYTES / 1024,
+							PGC_USERSET, GUC_UNIT_MB, NULL, NULL, NULL);
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("hart");
 #else
