@@ -8,6 +8,9 @@
 
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
+
+#include "bf12.h"
 
 #define SIMD_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
 #define SIMD_SET_NAME "avx512"
@@ -130,6 +133,29 @@ v_transpose(vec v[LANES])
 		v[i + 8] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
 		v[i + 12] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
 	}
+}
+
+typedef __m512i bf12_table;
+
+OP bf12_table
+v_bf12_table(const void *exponents)
+{
+	return _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *) exponents)), 23);
+}
+
+/* Shifts by GCC's operators take both constants, in unrolled loops, and variables */
+OP vec
+v_bf12(const char *block, bf12_table table, int row, int part)
+{
+	__v16su		codes = (__v16su) _mm512_loadu_si512(block);
+	__v16su		mantissas = (__v16su) _mm512_loadu_si512(block + 64 + 64 * (row / 4));
+	int			left = (48 - 8 * (row % 4)) % 32;
+	__m512i		exponents = _mm512_permutexvar_epi32((__m512i) (codes >> (4 * row)), table);
+
+	(void) part;
+	mantissas = mantissas << left | mantissas >> (32 - left) % 32;
+	/* exponents | (mantissas & mask) */
+	return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(exponents, (__m512i) mantissas, _mm512_set1_epi32((int) 0x807f0000), 0xf8));
 }
 
 #include "kernels_simd.h"

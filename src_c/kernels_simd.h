@@ -328,6 +328,7 @@ four_rows(const float *data, size_t stride, size_t first, size_t n_rows,
 #include "kernels_simd_gemm.h"
 #include "kernels_simd_panel.h"
 #include "kernels_simd_attention.h"
+#include "kernels_simd_bf12.h"
 
 const HartKernels SIMD_SET = {
 	.name = SIMD_SET_NAME,
@@ -336,6 +337,8 @@ const HartKernels SIMD_SET = {
 	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
+	.dot1_packed = {dot1_bf12},
+	.widen_packed = {widen_bf12},
 	.gemm_nt = gemm_nt,
 	.x_rows = PANEL_X_ROWS,
 	.pack_x = pack_x,

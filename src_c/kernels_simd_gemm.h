@@ -135,10 +135,9 @@ store_block(size_t rows, size_t width, const float *sums, float *y, size_t ldy, 
 /* A block of rows of x by all the rows of weights, so that x stays in the nearest cache; each block calls its share of what is next */
 INLINE void
 gemm_rows_any(HartDtype dtype, size_t m, size_t n, size_t depth, const float *x, size_t ldx,
-			  const void *const *w, const void *const *next, float *y, size_t ldy, bool accumulate)
+			  const void *const *w, const void *const *next, size_t next_bytes, float *y, size_t ldy, bool accumulate)
 {
 	size_t		block_rows = rows_a_block(m);
-	size_t		bytes = depth * hart_dtype_size(dtype);
 	float		sums[GEMM_ROWS * GEMM_W_ROWS];
 
 	for (size_t i = 0; i < m; i += block_rows)
@@ -153,12 +152,12 @@ gemm_rows_any(HartDtype dtype, size_t m, size_t n, size_t depth, const float *x,
 			/* past the end the last row again */
 			for (size_t c = 0; c < GEMM_W_ROWS; c++)
 				four[c] = w[j + c < n ? j + c : n - 1];
-			if (next != NULL)
+			if (next_bytes > 0)
 			{
 				for (size_t c = 0; c < GEMM_W_ROWS; c++)
 					ahead.rows[c] = next[j + c < n ? j + c : n - 1];
-				ahead.begin = bytes * i / m / 64 * 64;
-				ahead.end = i + rows == m ? bytes : bytes * (i + rows) / m / 64 * 64;
+				ahead.begin = next_bytes * i / m / 64 * 64;
+				ahead.end = i + rows == m ? next_bytes : next_bytes * (i + rows) / m / 64 * 64;
 			}
 			dot_any_block(rows, dtype, x + i * ldx, ldx, four, depth, ahead, sums);
 			store_block(rows, n - j < GEMM_W_ROWS ? n - j : GEMM_W_ROWS, sums, y + i * ldy + j, ldy, accumulate);
@@ -169,9 +168,9 @@ gemm_rows_any(HartDtype dtype, size_t m, size_t n, size_t depth, const float *x,
 #define GEMM_ROWS_OF(name, dtype) \
 KERNEL void \
 gemm_rows_##name(size_t m, size_t n, size_t depth, const float *x, size_t ldx, const void *const *w, \
-				 const void *const *next, float *y, size_t ldy, bool accumulate) \
+				 const void *const *next, size_t next_bytes, float *y, size_t ldy, bool accumulate) \
 { \
-	gemm_rows_any(dtype, m, n, depth, x, ldx, w, next, y, ldy, accumulate); \
+	gemm_rows_any(dtype, m, n, depth, x, ldx, w, next, next_bytes, y, ldy, accumulate); \
 }
 
 GEMM_ROWS_OF(f32, HART_F32)

@@ -52,10 +52,11 @@ typedef struct
 	int64		block_rows;
 } LinearWork;
 
-/* A stretch of a weight row within one tile */
+/* A stretch of a weight row within one tile: n weights from number index of the tile on */
 typedef struct
 {
-	const char *weights;
+	const char *tile;
+	size_t		index;
 	size_t		n;
 } Stretch;
 
@@ -63,13 +64,11 @@ typedef struct
 static inline Stretch
 stretch_at(const LinearWork *w, int64 row, int64 col)
 {
-	size_t		size = hart_dtype_size(w->weight->dtype);
-	int64		offset = (row * w->weight->cols + col) * (int64) size;
-	int64		tile = offset / HART_TILE_BYTES - w->first_tile;
-	size_t		within = offset % HART_TILE_BYTES;
+	HartFormat	format = w->weight->format;
+	HartWeightPlace place = hart_place_of(format, row * w->weight->cols + col);
 
-	return (Stretch) {w->payload[tile] + within,
-		Min((size_t) (w->weight->cols - col), (HART_TILE_BYTES - within) / size)};
+	return (Stretch) {w->payload[place.tile - w->first_tile], place.index,
+		Min((size_t) (w->weight->cols - col), hart_tile_weights(format) - place.index)};
 }
 
 /* n columns of a weight row in float32 */
@@ -83,7 +82,7 @@ widen_columns(const LinearWork *w, int64 row, int64 col, int64 n, float *out)
 		Stretch		s = stretch_at(w, row, col);
 		size_t		taken = Min(s.n, (size_t) (end - col));
 
-		hart_kernels->widen[w->weight->dtype] (s.weights, out, taken);
+		hart_widen_tile(w->weight->format, s.tile, s.index, out, taken);
 		col += taken;
 		out += taken;
 	}
@@ -100,13 +99,20 @@ add_bias(const LinearWork *w, int64 row, int64 n)
 			w->y[i * w->weight->rows + r] += w->bias[r];
 }
 
+/* Whether hart_dot1_tile takes weights that lie so in their tiles */
+static inline bool
+can_be_dotted(HartFormat format, size_t index, size_t n, size_t n_rest)
+{
+	return (n_rest == 0 || n % HART_CHAINS == 0) && (!hart_is_packed(format) || index % HART_CHAINS == 0);
+}
+
 /* One row of x: weight rows one after the other, which reads the tiles from front to back */
 static void
 one_row_task(void *arg, size_t begin, size_t end, int worker)
 {
 	const LinearWork *w = arg;
 	int64		cols = w->weight->cols;
-	HartDtype	dtype = w->weight->dtype;
+	HartFormat	format = w->weight->format;
 	float	   *wide = w->scratch + worker * w->scratch_size;
 
 	for (int64 row = w->first_row + begin; row < (int64) (w->first_row + end); row++)
@@ -122,9 +128,9 @@ one_row_task(void *arg, size_t begin, size_t end, int worker)
 			float		part;
 
 			if (n < (size_t) depth)
-				rest = stretch_at(w, row, col + n).weights;
-			if (n == (size_t) depth || n % HART_CHAINS == 0)
-				part = hart_kernels->dot1[dtype] (s.weights, n, rest, depth - n, w->x + col);
+				rest = stretch_at(w, row, col + n).tile;
+			if (can_be_dotted(format, s.index, n, depth - n))
+				part = hart_dot1_tile(format, s.tile, s.index, n, rest, depth - n, w->x + col);
 			else
 			{
 				widen_columns(w, row, col, depth, wide);
@@ -137,21 +143,41 @@ one_row_task(void *arg, size_t begin, size_t end, int worker)
 	add_bias(w, w->first_row + begin, end - begin);
 }
 
-/* n columns of a weight row in one piece: where they lie, or copied to `to` when a tile's end cuts them */
+/* The dtype of the weights that a few rows of x are multiplied by: as they lie in the tiles, or widened */
+static inline HartDtype
+few_dtype(HartFormat format)
+{
+	return hart_is_packed(format) ? HART_F32 : (HartDtype) format;
+}
+
+/* n columns of a weight row in one piece and in that dtype: where they lie, or at `to` when they are packed or cut by a tile's end */
 static const void *
 whole_columns(const LinearWork *w, int64 row, int64 col, int64 n, float *to)
 {
-	size_t		size = hart_dtype_size(w->weight->dtype);
+	HartFormat	format = w->weight->format;
 	Stretch		s = stretch_at(w, row, col);
+	size_t		size = hart_dtype_size(few_dtype(format));
 
-	if (s.n >= (size_t) n)
-		return s.weights;
-	memcpy(to, s.weights, s.n * size);
-	memcpy((char *) to + s.n * size, stretch_at(w, row, col + s.n).weights, (n - s.n) * size);
+	if (hart_is_packed(format))
+		widen_columns(w, row, col, n, to);
+	else if (s.n >= (size_t) n)
+		return s.tile + s.index * size;
+	else
+	{
+		memcpy(to, s.tile + s.index * size, s.n * size);
+		memcpy((char *) to + s.n * size, stretch_at(w, row, col + s.n).tile, (n - s.n) * size);
+	}
 	return to;
 }
 
-/* Weight rows by every row of x, straight out of the tiles but for stretches that a tile's end cuts */
+/* About the bytes that n weights take in their tiles */
+static inline int64
+tile_bytes(const LinearWork *w, int64 n)
+{
+	return n * HART_TILE_BYTES / hart_tile_weights(w->weight->format);
+}
+
+/* Weight rows by every row of x, straight out of the tiles but for packed ones and stretches that a tile's end cuts */
 static void
 few_rows_task(void *arg, size_t begin, size_t end, int worker)
 {
@@ -173,11 +199,14 @@ few_rows_task(void *arg, size_t begin, size_t end, int worker)
 
 			for (int64 r = 0; r < n; r++)
 			{
+				Stretch		s = stretch_at(w, Min(next_row + r, last - 1), next_col);
+
 				weights[r] = whole_columns(w, row + r, col, depth, copies + r * WIDE_STRIDE);
-				next[r] = stretch_at(w, Min(next_row + r, last - 1), next_col).weights;
+				next[r] = s.tile + tile_bytes(w, s.index);
 			}
-			hart_kernels->gemm_rows[w->weight->dtype] (w->m, n, depth, w->x + col, cols, weights,
-													   next_row < last ? next : NULL, w->y + row, rows, col > 0);
+			hart_kernels->gemm_rows[few_dtype(w->weight->format)] (w->m, n, depth, w->x + col, cols, weights,
+																   next, next_row < last ? tile_bytes(w, Min(HART_DOT_DEPTH, cols - next_col)) : 0,
+																   w->y + row, rows, col > 0);
 		}
 	add_bias(w, w->first_row + begin, end - begin);
 }
@@ -246,11 +275,12 @@ panel_task(void *arg, size_t begin, size_t end, int worker)
 static void
 pin_rows(HartContext *ctx, LinearWork *w, int64 first_row, int64 n_rows)
 {
-	int64		row_bytes = w->weight->cols * hart_dtype_size(w->weight->dtype);
-	int64		last_tile = ((first_row + n_rows) * row_bytes - 1) / HART_TILE_BYTES;
+	HartFormat	format = w->weight->format;
+	int64		cols = w->weight->cols;
+	int64		last_tile = hart_tile_of(format, (first_row + n_rows) * cols - 1);
 
 	w->first_row = first_row;
-	w->first_tile = first_row * row_bytes / HART_TILE_BYTES;
+	w->first_tile = hart_tile_of(format, first_row * cols);
 	w->payload = hart_tiles_pin(ctx->tiles, w->weight->tiles->first + w->first_tile, last_tile - w->first_tile + 1);
 }
 
@@ -258,8 +288,7 @@ pin_rows(HartContext *ctx, LinearWork *w, int64 first_row, int64 n_rows)
 static void
 run_rows(HartContext *ctx, LinearWork *w, size_t grain, HartTask task)
 {
-	int64		row_bytes = w->weight->cols * hart_dtype_size(w->weight->dtype);
-	int64		rows_at_once = Max(1, hart_tiles_at_once(ctx->tiles) * HART_TILE_BYTES / row_bytes);
+	int64		rows_at_once = Max(1, hart_tiles_at_once(ctx->tiles) * hart_tile_weights(w->weight->format) / w->weight->cols);
 	ResourceOwner old = hart_context_enter(ctx);
 
 	for (int64 row = 0; row < w->weight->rows; row += rows_at_once)
@@ -309,7 +338,7 @@ many_rows(HartContext *ctx, LinearWork *w)
 static void
 few_rows(HartContext *ctx, LinearWork *w)
 {
-	int64		row_bytes = w->weight->cols * hart_dtype_size(w->weight->dtype);
+	int64		row_bytes = tile_bytes(w, w->weight->cols);
 	bool		one = w->m == 1;
 	/* small tensors are cut finer, so that each thread gets some */
 	int64		most = Min((one ? PIECE_BYTES : FEW_PIECE_BYTES) / row_bytes, w->weight->rows / (2 * hart_n_threads()));

@@ -183,7 +183,7 @@ test_rows(size_t n, size_t k)
 					const void *row = w + j * k + l;
 
 					sets[s]->gemm_rows[HART_F32] (1, 1, k - l < HART_DOT_DEPTH ? k - l : HART_DOT_DEPTH,
-												  x + i * k + l, k, &row, NULL, &sum, 1, l > 0);
+												  x + i * k + l, k, &row, NULL, 0, &sum, 1, l > 0);
 				}
 				if (memcmp(&sum, &y[i * n + j], sizeof(float)) != 0)
 					right[s] = false;

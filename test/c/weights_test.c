@@ -107,7 +107,7 @@ dot_of(HartDtype dtype, const void *w, const float *x, size_t n)
 {
 	float		out;
 
-	set->gemm_rows[dtype] (1, 1, n, x, n, &w, NULL, &out, 1, false);
+	set->gemm_rows[dtype] (1, 1, n, x, n, &w, NULL, 0, &out, 1, false);
 	return out;
 }
 
@@ -225,7 +225,7 @@ test_rows_together(HartDtype dtype)
 			for (size_t i = 0; i < m * ldy; i++)
 				y[i] = i % ldy >= n ? 12345 : start == 0 ? NAN : start;
 			y[m * ldy] = 12345;
-			set->gemm_rows[dtype] (m, n, depth, x, ldx, rows, m % 2 == 0 ? rows : NULL, y, ldy, start != 0);
+			set->gemm_rows[dtype] (m, n, depth, x, ldx, rows, m % 2 == 0 ? rows : NULL, m % 2 == 0 ? depth * size : 0, y, ldy, start != 0);
 			for (size_t i = 0; i < m; i++)
 			{
 				for (size_t j = 0; j < ldy; j++)
