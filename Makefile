@@ -27,6 +27,7 @@ SQL_PARTS = \
 	sql/why_near.sql \
 	sql/context.sql \
 	sql/prefix.sql \
+	sql/kv_cache.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \
 	sql/sampling.sql \

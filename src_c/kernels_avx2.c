@@ -10,11 +10,15 @@
 #include <math.h>
 #include <string.h>
 
+#include "bf12.h"
+
 #define SIMD_TARGET __attribute__((target("avx2,fma,f16c")))
 #define SIMD_SET_NAME "avx2"
 #define SIMD_SET hart_kernels_avx2
 #define LANES 8
 #define GEMM_ROWS 3
+#define PANEL_X_ROWS 6
+#define CHAIN_LEAF(chain) (chain)
 #define OP static inline __attribute__((always_inline)) SIMD_TARGET
 
 typedef __m256 vec;
@@ -102,6 +106,33 @@ v_sum4(vec a, vec b, vec c, vec d, float out[4])
 								  _mm256_extractf128_ps(sums, 1)));
 }
 
+/* v[i] lane j and v[j] lane i change places */
+OP void
+v_transpose(vec v[LANES])
+{
+	vec			a[LANES];
+
+	/* within halves of 4 lanes: 4 by 4 blocks */
+	UNROLL for (int i = 0; i < LANES; i += 4)
+	{
+		__m256d		low01 = _mm256_castps_pd(_mm256_unpacklo_ps(v[i], v[i + 1]));
+		__m256d		high01 = _mm256_castps_pd(_mm256_unpackhi_ps(v[i], v[i + 1]));
+		__m256d		low23 = _mm256_castps_pd(_mm256_unpacklo_ps(v[i + 2], v[i + 3]));
+		__m256d		high23 = _mm256_castps_pd(_mm256_unpackhi_ps(v[i + 2], v[i + 3]));
+
+		a[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(low01, low23));
+		a[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low01, low23));
+		a[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high01, high23));
+		a[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high01, high23));
+	}
+	/* the blocks among one another */
+	UNROLL for (int i = 0; i < 4; i++)
+	{
+		v[i] = _mm256_permute2f128_ps(a[i], a[i + 4], 0x20);
+		v[i + 4] = _mm256_permute2f128_ps(a[i], a[i + 4], 0x31);
+	}
+}
+
 /* 2^n for integers -126 <= n <= 127 */
 OP vec
 power_of_two(__m256i n)
@@ -118,6 +149,31 @@ v_scale(vec a, vec n)
 
 	return v_mul(v_mul(a, power_of_two(half)),
 				 power_of_two(_mm256_sub_epi32(whole, half)));
+}
+
+typedef __m256i bf12_table;
+
+/* As bytes, in both halves */
+OP bf12_table
+v_bf12_table(const void *exponents)
+{
+	return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *) exponents));
+}
+
+/* Shifts by GCC's operators take both constants, in unrolled loops, and variables */
+OP vec
+v_bf12(const char *block, bf12_table table, int row, int part)
+{
+	__v8su		codes = (__v8su) _mm256_loadu_si256((const __m256i *) (block + 32 * part));
+	__v8su		mantissas = (__v8su) _mm256_loadu_si256((const __m256i *) (block + 64 + 64 * (row / 4) + 32 * part));
+	__v8su		nibbles = codes >> 4 * (row % 2) & 0x0f0f0f0f;
+	/* the exponents of four rows, a byte each: those of the even rows or of the odd ones */
+	__v8su		exponents = (__v8su) _mm256_shuffle_epi8(table, (__m256i) nibbles);
+	int			left = (48 - 8 * (row % 4)) % 32;
+
+	exponents = row / 2 == 3 ? exponents >> 1 : exponents << (23 - 8 * (row / 2)) % 32;
+	mantissas = mantissas << left | mantissas >> (32 - left) % 32;
+	return _mm256_castsi256_ps((__m256i) ((exponents & 0x7f800000) | (mantissas & 0x807f0000)));
 }
 
 #include "kernels_simd.h"

@@ -8,12 +8,17 @@
 
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
+
+#include "bf12.h"
 
 #define SIMD_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
 #define SIMD_SET_NAME "avx512"
 #define SIMD_SET hart_kernels_avx512
 #define LANES 16
 #define GEMM_ROWS 6
+#define PANEL_X_ROWS 12
+#define CHAIN_LEAF(chain) ((chain) % 8 * 2 + (chain) / 8)
 #define OP static inline __attribute__((always_inline)) SIMD_TARGET
 
 typedef __m512 vec;
@@ -94,6 +99,63 @@ v_sum4(vec a, vec b, vec c, vec d, float out[4])
 
 	_mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(sums),
 								  _mm256_extractf128_ps(sums, 1)));
+}
+
+/* v[i] lane j and v[j] lane i change places */
+OP void
+v_transpose(vec v[LANES])
+{
+	vec			a[LANES];
+
+	/* within quarters of 4 lanes: 4 by 4 blocks */
+	UNROLL for (int i = 0; i < LANES; i += 4)
+	{
+		__m512d		low01 = _mm512_castps_pd(_mm512_unpacklo_ps(v[i], v[i + 1]));
+		__m512d		high01 = _mm512_castps_pd(_mm512_unpackhi_ps(v[i], v[i + 1]));
+		__m512d		low23 = _mm512_castps_pd(_mm512_unpacklo_ps(v[i + 2], v[i + 3]));
+		__m512d		high23 = _mm512_castps_pd(_mm512_unpackhi_ps(v[i + 2], v[i + 3]));
+
+		a[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
+		a[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
+		a[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
+		a[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
+	}
+	/* the blocks among one another */
+	UNROLL for (int i = 0; i < 4; i++)
+	{
+		vec			even01 = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
+		vec			odd01 = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd);
+		vec			even23 = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
+		vec			odd23 = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0xdd);
+
+		v[i] = _mm512_shuffle_f32x4(even01, even23, 0x88);
+		v[i + 4] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
+		v[i + 8] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
+		v[i + 12] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
+	}
+}
+
+typedef __m512i bf12_table;
+
+OP bf12_table
+v_bf12_table(const void *exponents)
+{
+	return _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *) exponents)), 23);
+}
+
+/* Shifts by GCC's operators take both constants, in unrolled loops, and variables */
+OP vec
+v_bf12(const char *block, bf12_table table, int row, int part)
+{
+	__v16su		codes = (__v16su) _mm512_loadu_si512(block);
+	__v16su		mantissas = (__v16su) _mm512_loadu_si512(block + 64 + 64 * (row / 4));
+	int			left = (48 - 8 * (row % 4)) % 32;
+	__m512i		exponents = _mm512_permutexvar_epi32((__m512i) (codes >> (4 * row)), table);
+
+	(void) part;
+	mantissas = mantissas << left | mantissas >> (32 - left) % 32;
+	/* exponents | (mantissas & mask) */
+	return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(exponents, (__m512i) mantissas, _mm512_set1_epi32((int) 0x807f0000), 0xf8));
 }
 
 #include "kernels_simd.h"

@@ -62,6 +62,15 @@ hart_prefix_trim(int megabytes)
 		forget_prompt(dlist_tail_element(Prompt, node, &prompts));
 }
 
+bool
+hart_prefix_forget_oldest(void)
+{
+	if (dlist_is_empty(&prompts))
+		return false;
+	forget_prompt(dlist_tail_element(Prompt, node, &prompts));
+	return true;
+}
+
 static void
 note_changed_functions(Datum arg, int cacheid, uint32 hashvalue)
 {
@@ -102,7 +111,7 @@ hash_spec(const HartContext *ctx)
 	for (int i = 0; i < ctx->n_tensors; i++)
 	{
 		const HartTensor *tensor = &ctx->tensors[i];
-		const int64 shape[] = {tensor->dtype, tensor->rows, tensor->cols, tensor->tiles->tensor_id};
+		const int64 shape[] = {tensor->format, tensor->rows, tensor->cols, tensor->tiles->tensor_id};
 
 		hash = hash_more(hash, tensor->name, strlen(tensor->name));
 		hash = hash_more(hash, shape, sizeof(shape));
