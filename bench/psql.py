@@ -9,10 +9,10 @@ END = "--end of answer--"
 class Psql:
     """One session of a database."""
 
-    def __init__(self, program, environment, database, script=None):
+    def __init__(self, program, environment, database, script=None, stderr=None):
         command = [program, "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", database]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment
         )
         if script:
             self.run(script)
