@@ -22,7 +22,14 @@
 #include "utils/rel.h"
 
 #include "buffer_pins.h"
+#include "settings.h"
 #include "tile_table.h"
+
+/* how many pages ahead the processor is told to fetch what pinning looks at */
+#define PREFETCH_PAGES 8
+/* buffers that one page fault maps on Linux, and from how many on it is worth waking threads for */
+#define BUFFERS_A_FAULT (65536 / BLCKSZ)
+#define MIN_BUFFERS_TO_MAP 4096
 
 /* One tile's share in the fingerprint: a version of a row is known by where it lies and who made it */
 static uint64
@@ -158,6 +165,29 @@ typedef enum
 	PAGE_CHANGED
 } KnownPage;
 
+/* Read something of every so many buffers, which maps what lies around into this process */
+static void
+touch_task(void *arg, size_t begin, size_t end, int worker)
+{
+	Buffer		first = *(Buffer *) arg;
+
+	for (size_t i = begin; i < end; i += BUFFERS_A_FAULT)
+		(void) *(volatile char *) BufferGetPage(first + i);
+}
+
+/*
+ * What a session reads of shared buffers for the first time costs it a page fault, for every 64 kB as a rule. Let all threads have them,
+ * where the table seems to lie.
+ */
+static void
+map_buffers(Buffer first, BlockNumber n_blocks)
+{
+	size_t		n = Min(n_blocks, NBuffers - first + 1);
+
+	if (n >= MIN_BUFFERS_TO_MAP)
+		hart_run_parallel(n, 64 * BUFFERS_A_FAULT, touch_task, &first);
+}
+
 /* Look at every page but those that a memo was right about */
 static void
 scan_pages(HartTileReader *reader, BlockNumber n_blocks, const uint8 *known)
@@ -167,9 +197,19 @@ scan_pages(HartTileReader *reader, BlockNumber n_blocks, const uint8 *known)
 	for (BlockNumber block = 0; block < n_blocks; block++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (known != NULL && known[block] == PAGE_AS_KNOWN)
+			continue;
 		/* what was read in one go lies in one stretch of the buffers */
-		if (known == NULL || known[block] != PAGE_AS_KNOWN)
-			buffer = scan_page(reader, block, buffer + 1);
+		buffer = scan_page(reader, block, buffer + 1);
+		if (block == 0 && reader->pinned)
+			map_buffers(buffer, n_blocks);
+		if (buffer + PREFETCH_PAGES <= NBuffers)
+		{
+			__builtin_prefetch(GetBufferDescriptor(buffer + PREFETCH_PAGES - 1), 1);
+			/* its line pointers, and the tuple when there is one a page */
+			__builtin_prefetch(BufferGetPage(buffer + PREFETCH_PAGES));
+			__builtin_prefetch(BufferGetPage(buffer + PREFETCH_PAGES) + PG_CACHE_LINE_SIZE / 2);
+		}
 	}
 }
 
@@ -196,9 +236,6 @@ pin_known_page(HartTileReader *reader, HartTilePage *known)
 	hart_check_snapshot_age(reader, page);
 	return true;
 }
-
-/* how many pages ahead the processor is told to fetch what pinning looks at */
-#define PREFETCH_PAGES 8
 
 /* Enter the tiles of the pages that are still as a memo says, and note which those are; a memo may name a page more than once */
 static void
