@@ -9,7 +9,6 @@ sees the error. "control" is an empty loop of PL/pgSQL: what is above it is ours
 
 import argparse
 import os
-import pathlib
 import random
 import subprocess
 import time
@@ -17,11 +16,12 @@ from statistics import median
 
 from psql import Psql
 
-HERE = pathlib.Path(__file__).resolve().parent
 LONGEST_DELAY = 1.5
 PREPARE = """
 \\set ON_ERROR_STOP 0
 SET client_min_messages = error;
+CREATE FUNCTION pg_temp.some_tokens(n integer) RETURNS integer[] LANGUAGE sql STABLE
+RETURN (SELECT array_agg((i * 7919 + 11) % vocab_size ORDER BY i) FROM generate_series(1, n) AS i, hart.models);
 CREATE TEMP TABLE row_of_numbers AS SELECT array_agg(random() * 10)::real[] AS logits FROM hart.models, generate_series(1, vocab_size);
 CREATE TEMP TABLE long_text AS SELECT string_agg(md5(i::text) || ' some words, ', '') AS text FROM generate_series(1, 22000) AS i;
 CREATE TEMP TABLE head_input AS
@@ -59,10 +59,10 @@ PHASES = {
 class Canceller:
     """A session that works and one that stops it."""
 
-    def __init__(self, open_session, script):
-        self.worker = open_session(script)
+    def __init__(self, open_session):
+        self.worker = open_session()
         self.worker.run(PREPARE)
-        self.other = open_session(None)
+        self.other = open_session()
         self.pid = self.worker.pid
 
     def cancel(self, statement, delay):
@@ -87,7 +87,7 @@ class Canceller:
 
 def measure_cancels(open_session, rounds, phases):
     """Latencies of each phase in milliseconds."""
-    canceller = Canceller(open_session, (HERE / "measure.sql").read_text())
+    canceller = Canceller(open_session)
     latencies = {}
     for name in phases:
         times = []
@@ -118,8 +118,8 @@ def main():
     parser.add_argument("--phase", action="append", choices=PHASES, help="only this phase; may be repeated")
     options = parser.parse_args()
 
-    def open_session(script):
-        return Psql(options.psql, dict(os.environ), options.database, script, stderr=subprocess.DEVNULL)
+    def open_session():
+        return Psql(options.psql, dict(os.environ), options.database, messages=subprocess.DEVNULL)
 
     print("| cancelled while | median, ms | longest, ms |\n|---|---|---|")
     measure_cancels(open_session, options.rounds, options.phase or PHASES)
