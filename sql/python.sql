@@ -2,7 +2,7 @@
 -- (plpython/hartonomous_server), loaded once per session.
 
 CREATE FUNCTION hart.load_python() RETURNS void
-LANGUAGE plpython3u AS $$
+LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 import sys
 path = plpy.execute('SELECT hart.python_path() AS path')[0]['path']
 if path not in sys.path:
@@ -21,7 +21,7 @@ COMMENT ON FUNCTION hart.load_python() IS
 -- Tokens ------------------------------------------------------------------------------------------
 
 CREATE FUNCTION hart.tokenize(text text, model text DEFAULT NULL, add_special_tokens bool DEFAULT true) RETURNS int[]
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
 return tokens.encode(plpy, GD, text, model, add_special_tokens)
@@ -30,7 +30,7 @@ COMMENT ON FUNCTION hart.tokenize(text, text, bool) IS
 'token ids of a text, special tokens recognised, and added as the model''s tokenizer does unless told not to';
 
 CREATE FUNCTION hart.detokenize(tokens int[], model text DEFAULT NULL) RETURNS text
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens as package
 return package.decode(plpy, GD, tokens, model)
@@ -39,7 +39,7 @@ COMMENT ON FUNCTION hart.detokenize(int[], text) IS
 'text of token ids, special tokens left out';
 
 CREATE FUNCTION hart.detokenize_continuation(prompt int[], continuation int[], model text DEFAULT NULL) RETURNS text
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
 return tokens.continuation(plpy, GD, prompt, continuation, model)
@@ -51,7 +51,7 @@ CREATE TYPE hart.text_piece AS (piece text, stopped boolean, held text, tokenize
 COMMENT ON TYPE hart.text_piece IS 'a piece of a text that grows by tokens, and what is needed for the next piece';
 
 CREATE FUNCTION hart.begin_pieces(prompt int[], model text DEFAULT NULL) RETURNS hart.text_piece
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
 return tokens.begin_pieces(plpy, GD, prompt, model)
@@ -60,7 +60,7 @@ COMMENT ON FUNCTION hart.begin_pieces(int[], text) IS
 'the empty piece of text after a prompt';
 
 CREATE FUNCTION hart.next_piece(text hart.text_piece, token int, stop text[], ends boolean) RETURNS hart.text_piece
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
 return tokens.next_piece(plpy, GD, text, token, stop, ends)
@@ -80,7 +80,7 @@ COMMENT ON PROCEDURE hart.ingest_model(text, text) IS
 'read a model (config.json, tokenizer.json, safetensors) from a directory on the server into tables; commits as it goes';
 
 CREATE PROCEDURE hart.export_model(name text, path text)
-LANGUAGE plpython3u AS $$
+LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import export
 export.export_model(plpy, GD, name, path)
@@ -118,7 +118,7 @@ CREATE FUNCTION hart.decompose_tensor(model text, tensor text, rank int,
                                       OUT u hart.matrix, OUT s hart.matrix, OUT v hart.matrix,
                                       OUT relative_error float8)
 TRANSFORM FOR TYPE hart.matrix
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import svd
 return svd.decompose_tensor(plpy, GD, model, tensor, rank)

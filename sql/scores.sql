@@ -1,7 +1,7 @@
 -- What a model makes of a text: how likely each of its tokens is, which tokens may follow, what it is about.
 
 CREATE FUNCTION hart.token_texts(tokens int[], model text DEFAULT NULL) RETURNS text[]
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens as package
 return package.token_texts(plpy, GD, tokens, model)
@@ -33,6 +33,7 @@ DECLARE
     stop integer;
     last integer;
 BEGIN
+    tokens := tokens[:];
     IF n > 0 THEN
         -- an error unless it is a token: nothing else looks at one that stands alone
         PERFORM hart.embed_tokens(ctx, tokens[1:1]);
