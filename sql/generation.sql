@@ -37,8 +37,9 @@ COMMENT ON FUNCTION hart.new_generation(hart.context, integer[], hart.generation
 CREATE FUNCTION hart.constrain(g hart.generation, model text) RETURNS hart.generation
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
-    g.constraint_handle := hart.open_constraint(model, (g.options).regex, (g.options).json_schema, (g.options).grammar);
-    IF g.constraint_handle IS NOT NULL THEN
+    -- without one, nothing here starts Python
+    IF num_nonnulls((g.options).regex, (g.options).json_schema, (g.options).grammar) > 0 THEN
+        g.constraint_handle := hart.open_constraint(model, (g.options).regex, (g.options).json_schema, (g.options).grammar);
         g.mask := (hart.constraint_mask(g.constraint_handle, '{}')).mask;
     END IF;
     RETURN g;
