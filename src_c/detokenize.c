@@ -98,7 +98,7 @@ continuation(HartSpeller *speller, const int32 *before, int n_before, const int3
 static HartTokenizer *
 tokenizer_of_argument(FunctionCallInfo fcinfo, int argument)
 {
-	return hart_tokenizer(PG_ARGISNULL(argument) ? NULL : PG_GETARG_TEXT_PP(argument), 0);
+	return hart_tokenizer(PG_ARGISNULL(argument) ? NULL : PG_GETARG_TEXT_PP(argument));
 }
 
 /* hart.detokenize(tokens int[], model text) → text */

@@ -54,7 +54,7 @@ hart_begin_pieces(PG_FUNCTION_ARGS)
 	bool		nulls[N_COLUMNS] = {false};
 
 	if (!PG_ARGISNULL(0))
-		tokenizer = hart_tokenizer(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), 0);
+		tokenizer = hart_tokenizer(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
 	if (tokenizer == NULL)
 		return hart_call_library(fcinfo, "hart.library_begin_pieces(pg_catalog.int4[], pg_catalog.text)");
 	ids = hart_token_ids(PG_GETARG_ARRAYTYPE_P(0), tokenizer->vocab_size, &n);
@@ -152,7 +152,8 @@ begins_stop(const StringInfo text, const Datum *stop, int n_stop)
 static HartTokenizer *
 tokenizer_of_piece(Datum value)
 {
-	HartTokenizer *tokenizer = hart_tokenizer(NULL, pg_strtoint32(TextDatumGetCString(value)));
+	int32		model_id = pg_strtoint32(TextDatumGetCString(value));
+	HartTokenizer *tokenizer = hart_can_read_model(model_id) ? hart_tokenizer_of_model(model_id) : NULL;
 
 	if (tokenizer == NULL)
 		ereport(ERROR,

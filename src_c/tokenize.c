@@ -153,7 +153,7 @@ hart_tokenize(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
 		PG_RETURN_NULL();
-	e.tokenizer = hart_tokenizer(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), 0);
+	e.tokenizer = hart_tokenizer(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
 	if (e.tokenizer)
 	{
 		text	   *input = PG_GETARG_TEXT_PP(0);

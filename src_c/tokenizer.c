@@ -7,12 +7,18 @@
  */
 #include "tokenizer.h"
 
-#include "access/htup_details.h"
+#include "access/sysattr.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+
+#include "key_lookup.h"
+#include "tile_table.h"
 
 /* tokenizers that a session keeps */
 #define MAX_TOKENIZERS 4
@@ -135,69 +141,62 @@ trie_of(HartTokenizer *tokenizer, Datum strings, Oid type, Datum values)
 	return trie;
 }
 
-enum
-{
-	PATTERNS = 1, NFC, BYTE_TOKENS, PREFIX, SUFFIX, ADDED, ADDED_TOKENS, ADDED_NORMALIZED, ADDED_NORMALIZED_TOKENS, WORDS, WORD_TOKENS
-};
-
+/* A column of the row at hand, of the table that is looked up in */
 static Datum
-column(int number)
+column(HartKeyLookup *lookup, TupleTableSlot *row, const char *name, Oid type)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &isnull);
+	Datum		value = slot_getattr(row, hart_key_lookup_column(lookup, name, type), &isnull);
 
 	if (isnull)
-		elog(ERROR, "column %d of hart.tokenizers is null", number);
+		elog(ERROR, "column %s of a tokenizer is null", name);
 	return value;
 }
 
 /* Make what the row says; false when this version of PCRE2 cannot */
 static bool
-fill(HartTokenizer *tokenizer)
+fill(HartTokenizer *tokenizer, HartKeyLookup *lookup, TupleTableSlot *row)
 {
 	int32	   *bytes;
 	int			n;
+	Datum		words = column(lookup, row, "words", BYTEAARRAYOID);
 
-	if (!add_patterns(tokenizer, DatumGetArrayTypeP(column(PATTERNS))))
+	if (!add_patterns(tokenizer, DatumGetArrayTypeP(column(lookup, row, "patterns", TEXTARRAYOID))))
 		return false;
-	tokenizer->nfc = DatumGetBool(column(NFC));
-	bytes = numbers(tokenizer, column(BYTE_TOKENS), &n);
+	tokenizer->nfc = DatumGetBool(column(lookup, row, "nfc", BOOLOID));
+	bytes = numbers(tokenizer, column(lookup, row, "byte_tokens", INT4ARRAYOID), &n);
 	if (n != lengthof(tokenizer->bytes))
 		elog(ERROR, "hart.tokenizers has %d tokens for the 256 bytes", n);
 	memcpy(tokenizer->bytes, bytes, sizeof(tokenizer->bytes));
-	tokenizer->prefix = numbers(tokenizer, column(PREFIX), &tokenizer->n_prefix);
-	tokenizer->suffix = numbers(tokenizer, column(SUFFIX), &tokenizer->n_suffix);
-	tokenizer->added = trie_of(tokenizer, column(ADDED), TEXTOID, column(ADDED_TOKENS));
-	tokenizer->added_normalized = trie_of(tokenizer, column(ADDED_NORMALIZED), TEXTOID, column(ADDED_NORMALIZED_TOKENS));
-	if (ARR_NDIM(DatumGetArrayTypeP(column(WORDS))) > 0)
-		tokenizer->words = trie_of(tokenizer, column(WORDS), BYTEAOID, column(WORD_TOKENS));
+	tokenizer->prefix = numbers(tokenizer, column(lookup, row, "prefix", INT4ARRAYOID), &tokenizer->n_prefix);
+	tokenizer->suffix = numbers(tokenizer, column(lookup, row, "suffix", INT4ARRAYOID), &tokenizer->n_suffix);
+	tokenizer->added = trie_of(tokenizer, column(lookup, row, "added", TEXTARRAYOID), TEXTOID,
+							   column(lookup, row, "added_tokens", INT4ARRAYOID));
+	tokenizer->added_normalized = trie_of(tokenizer, column(lookup, row, "added_normalized", TEXTARRAYOID), TEXTOID,
+										  column(lookup, row, "added_normalized_tokens", INT4ARRAYOID));
+	if (ARR_NDIM(DatumGetArrayTypeP(words)) > 0)
+		tokenizer->words = trie_of(tokenizer, words, BYTEAOID, column(lookup, row, "word_tokens", INT4ARRAYOID));
 	hart_bpe_init(tokenizer);
 	hart_speller_init(tokenizer);
 	return true;
 }
 
-/* Read the row, in the version that the caller has found; NULL when it is of no use */
+/* A tokenizer of a row; NULL when that is of no use */
 static HartTokenizer *
-read_tokenizer(int32 model_id, ItemPointer tid, TransactionId xmin)
+read_tokenizer(int32 model_id, TransactionId xmin, HartKeyLookup *lookup, TupleTableSlot *row)
 {
-	Oid			types[] = {INT4OID};
-	Datum		args[] = {Int32GetDatum(model_id)};
 	MemoryContext memory;
 	HartTokenizer *tokenizer;
 
 	hart_check_version();
-	if (SPI_execute_with_args("SELECT patterns, nfc, byte_tokens, prefix, suffix, added, added_tokens, added_normalized, added_normalized_tokens, words, word_tokens"
-							  " FROM hart.tokenizers WHERE model_id OPERATOR(pg_catalog.=) $1",
-							  1, types, args, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "could not read the tokenizer of model %d", model_id);
-	/* below the memory of the query, until it is whole */
+	/* in the caller's memory until it is whole */
 	memory = AllocSetContextCreate(CurrentMemoryContext, "hart tokenizer", ALLOCSET_DEFAULT_SIZES);
 	tokenizer = MemoryContextAllocZero(memory, sizeof(HartTokenizer));
 	tokenizer->memory = memory;
 	tokenizer->model_id = model_id;
-	tokenizer->tid = *tid;
+	tokenizer->tid = row->tts_tid;
 	tokenizer->xmin = xmin;
-	return fill(tokenizer) ? tokenizer : NULL;
+	return fill(tokenizer, lookup, row) ? tokenizer : NULL;
 }
 
 /* Take a model's tokenizer out of the list */
@@ -237,60 +236,89 @@ keep(HartTokenizer *tokenizer)
 	}
 }
 
-HartTokenizer *
-hart_tokenizer(text *model, int32 model_id)
+/* hart.resolve_model(model), which refuses models that the role may not read */
+static int32
+resolve_model(text *model)
 {
-	static SPIPlanPtr plan = NULL;
-	Datum		args[] = {model ? PointerGetDatum(model) : (Datum) 0, Int32GetDatum(model_id)};
-	char		nulls[] = {model ? ' ' : 'n', model_id ? ' ' : 'n', '\0'};
+	FmgrInfo	function;
+	LOCAL_FCINFO(call, 1);
+	Datum		model_id;
+
+	fmgr_info(DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum("hart.resolve_model(pg_catalog.text)"))), &function);
+	InitFunctionCallInfoData(*call, &function, 1, DEFAULT_COLLATION_OID, NULL, NULL);
+	call->args[0].value = PointerGetDatum(model);
+	call->args[0].isnull = model == NULL;
+	model_id = FunctionCallInvoke(call);
+	if (call->isnull)
+		elog(ERROR, "hart.resolve_model returned NULL");
+	return DatumGetInt32(model_id);
+}
+
+/* The tokenizer of a row, from what the session remembers when it is of this version of the row */
+static HartTokenizer *
+tokenizer_of(int32 model_id, HartKeyLookup *lookup, TupleTableSlot *row)
+{
+	bool		isnull;
+	TransactionId xmin = DatumGetTransactionId(slot_getsysattr(row, MinTransactionIdAttributeNumber, &isnull));
+	HartTokenizer *tokenizer = take(model_id);
+
+	if (tokenizer && !(tokenizer->xmin == xmin && ItemPointerEquals(&tokenizer->tid, &row->tts_tid)))
+	{
+		MemoryContextDelete(tokenizer->memory);
+		tokenizer = NULL;
+	}
+	if (tokenizer == NULL)
+		tokenizer = read_tokenizer(model_id, xmin, lookup, row);
+	if (tokenizer)
+		keep(tokenizer);
+	return tokenizer;
+}
+
+/* The number of tokens that a model has */
+static int32
+vocab_size(int32 model_id)
+{
+	HartKeyLookup *lookup = hart_key_lookup_open("model_registry", 1);
+	Datum		key = Int32GetDatum(model_id);
+	TupleTableSlot *row = hart_key_lookup_find(lookup, &key);
+	int32		size = row ? DatumGetInt32(column(lookup, row, "vocab_size", INT4OID)) : 0;
+
+	hart_key_lookup_close(lookup);
+	return size;
+}
+
+HartTokenizer *
+hart_tokenizer_of_model(int32 model_id)
+{
+	HartKeyLookup *lookup;
+	Datum		key = Int32GetDatum(model_id);
+	TupleTableSlot *row;
 	HartTokenizer *tokenizer = NULL;
 
-	SPI_connect();
-	if (plan == NULL)
-	{
-		Oid			types[] = {TEXTOID, INT4OID};
-		SPIPlanPtr	new_plan;
-
-		/* row-level security shows the row to those who may read the model */
-		new_plan = SPI_prepare("SELECT m.model_id, m.vocab_size, t.ctid, t.xmin"
-						   " FROM hart.model_registry m LEFT JOIN hart.tokenizers t ON t.model_id OPERATOR(pg_catalog.=) m.model_id"
-						   " WHERE m.model_id OPERATOR(pg_catalog.=) coalesce($2, hart.resolve_model($1))", 2, types);
-		if (new_plan == NULL || SPI_keepplan(new_plan) != 0)
-			elog(ERROR, "could not prepare the query for a tokenizer");
-		plan = new_plan;
-	}
-	if (SPI_execute_plan(plan, args, nulls, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for a tokenizer");
-	if (SPI_processed == 1)
-	{
-		HeapTuple	row = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-		int32		found_id = DatumGetInt32(SPI_getbinval(row, desc, 1, &isnull));
-		int32		vocab_size = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
-		Datum		tid = SPI_getbinval(row, desc, 3, &isnull);
-
-		if (!isnull && GetDatabaseEncoding() == PG_UTF8)
-		{
-			TransactionId xmin = DatumGetTransactionId(SPI_getbinval(row, desc, 4, &isnull));
-
-			tokenizer = take(found_id);
-			if (tokenizer && !(tokenizer->xmin == xmin && ItemPointerEquals(&tokenizer->tid, (ItemPointer) DatumGetPointer(tid))))
-			{
-				MemoryContextDelete(tokenizer->memory);
-				tokenizer = NULL;
-			}
-			if (tokenizer == NULL)
-				tokenizer = read_tokenizer(found_id, (ItemPointer) DatumGetPointer(tid), xmin);
-			if (tokenizer)
-			{
-				tokenizer->vocab_size = vocab_size;
-				keep(tokenizer);
-			}
-		}
-	}
-	SPI_finish();
+	if (GetDatabaseEncoding() != PG_UTF8)
+		return NULL;
+	lookup = hart_key_lookup_open("tokenizers", 1);
+	row = hart_key_lookup_find(lookup, &key);
+	if (row)
+		tokenizer = tokenizer_of(model_id, lookup, row);
+	hart_key_lookup_close(lookup);
+	if (tokenizer)
+		tokenizer->vocab_size = vocab_size(model_id);
 	return tokenizer;
+}
+
+HartTokenizer *
+hart_tokenizer(text *model)
+{
+	return hart_tokenizer_of_model(resolve_model(model));
+}
+
+bool
+hart_can_read_model(int32 model_id)
+{
+	Oid			tiles = hart_tile_table(model_id);
+
+	return OidIsValid(tiles) && pg_class_aclcheck(tiles, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
 Datum

@@ -65,10 +65,14 @@ typedef struct HartTokenizer
 } HartTokenizer;
 
 /*
- * The tokenizer of a model, by its name as hart.resolve_model takes it, or, when model_id is not 0, by its number; NULL when its texts are for
- * the library.  Errors when the role may not use a model of that name; NULL when it may not use the one of that number.
+ * The tokenizer of the model that hart.resolve_model says, which refuses models that the role may not use; NULL when the model's texts are for
+ * the library.
  */
-extern HartTokenizer *hart_tokenizer(text *model, int32 model_id);
+extern HartTokenizer *hart_tokenizer(text *model);
+
+/* the same of the model with this number, without asking who may use it */
+extern HartTokenizer *hart_tokenizer_of_model(int32 model_id);
+extern bool hart_can_read_model(int32 model_id);
 
 /* call a function of the library with the arguments of this call: the result, and whether it is NULL is in fcinfo */
 extern Datum hart_call_library(FunctionCallInfo fcinfo, const char *signature);

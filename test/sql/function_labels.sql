@@ -17,7 +17,8 @@ SELECT is_empty('SELECT name FROM function WHERE (''hart.context''::regtype = AN
                 'and stays out of parallel workers');
 SELECT is_empty('SELECT name FROM function WHERE prosrc ~ ''open_context'' AND proparallel = ''s''', 'what opens a context does so too');
 
-SELECT is_empty('SELECT name FROM function WHERE prosrc ~ ''hart\.(de)?tokenize'' AND proparallel <> ''u''', 'what runs the tokenizer is unsafe: PL/Python queries in subtransactions');
+SELECT is_empty('SELECT name FROM function WHERE (prosrc ~ ''hart\.(de)?tokenize'' OR proname IN (''tokenize'', ''detokenize'', ''detokenize_continuation'', ''token_texts'', ''begin_pieces'', ''next_piece'')) AND proparallel <> ''u''',
+                'what runs the tokenizer is unsafe: it may be in PL/Python, which queries in subtransactions');
 
 -- Asking a model changes nothing: it is allowed wherever a SELECT is
 SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE proname IN ('logits', 'tokenize', 'detokenize', 'tensor_matrix', 'decompose_tensor', 'resolve_model') AND provolatile = 's'),
@@ -37,14 +38,15 @@ SELECT is_empty('SELECT name FROM function WHERE provolatile = ''i'' AND prosrc 
 
 -- C functions get no NULL they do not expect
 SELECT is((SELECT array_agg(name::text ORDER BY name) FROM function WHERE lanname = 'c' AND NOT proisstrict AND cardinality(proargtypes) > 0),
-          ARRAY['hart.candidates(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea)', 'hart.generation_steps(text,hart.generation_options,text)', 'hart.open_context(text)',
-                'hart.sample(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea,bigint,integer,integer)'], 'C functions are strict, but for those that look at each argument');
+          ARRAY['hart.begin_pieces(integer[],text)', 'hart.candidates(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea)', 'hart.detokenize(integer[],text)',
+                'hart.detokenize_continuation(integer[],integer[],text)', 'hart.generation_steps(text,hart.generation_options,text)', 'hart.next_piece(hart.text_piece,integer,text[],boolean)',
+                'hart.open_context(text)', 'hart.sample(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea,bigint,integer,integer)', 'hart.token_texts(integer[],text)', 'hart.tokenize(text,text,boolean)'], 'C functions are strict, but for those that look at each argument');
 
 -- Functions that run with the owner's rights
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND NOT coalesce(proconfig::text ~ ''search_path=pg_catalog, pg_temp'', false)', 'functions with the owner''s rights have a search path of their own');
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND lanname NOT IN (''sql'', ''plpgsql'')', 'and are in SQL or PL/pgSQL');
 SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE prosecdef),
-          ARRAY['abort_ingest', 'add_merges', 'add_model_file', 'add_neurons', 'add_tokens', 'begin_chart', 'begin_ingest', 'drop_dead_ingests', 'drop_neighbourhood_charts', 'finish_chart', 'finish_ingest', 'forget_model', 'note_progress', 'store_text'], 'they are those that write the catalog');
+          ARRAY['abort_ingest', 'add_merge_pairs', 'add_merges', 'add_model_file', 'add_neurons', 'add_tokenizer', 'add_tokens', 'begin_chart', 'begin_ingest', 'drop_dead_ingests', 'drop_neighbourhood_charts', 'finish_chart', 'finish_ingest', 'forget_model', 'note_progress', 'store_text'], 'they are those that write the catalog');
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND (provolatile <> ''v'' OR proparallel <> ''u'')', 'what writes is volatile and unsafe in parallel');
 SELECT is_empty('SELECT name FROM function WHERE lanname = ''plpython3u'' AND proparallel = ''s'' AND proname <> ''softmax''', 'Python functions that query stay out of parallel workers');
 
