@@ -4,6 +4,7 @@ Whatever is not known here to mean the same to both is Unsuitable: such a model 
 """
 
 import json
+import unicodedata
 from dataclasses import astuple, dataclass
 
 from .byte_level import ALPHABET
@@ -109,8 +110,8 @@ def added_tokens(tokens, vocab, vocab_size, nfc):
             raise Unsuitable(f"its added token {content!r} has another number than it would be given")
         if token["single_word"] or token["lstrip"] or token["rstrip"]:
             raise Unsuitable(f"its added token {content!r} looks at what is beside it")
-        if token["normalized"] and nfc and not content.isascii():
-            raise Unsuitable(f"its added token {content!r} is normalized")
+        if token["normalized"] and nfc and not unicodedata.is_normalized("NFC", content):
+            raise Unsuitable(f"its added token {content!r} is not in the form that it is looked for in")
         if not content or "\0" in content or not content.isascii() and ALPHABET.keys() >= set(content):
             raise Unsuitable(f"its added token {content!r} does not decode to itself")
     if len({token["content"] for token in tokens}) < len(tokens):
