@@ -54,11 +54,9 @@ DECLARE
     options CONSTANT hart.generation_options := g.options;
 BEGIN
     IF num_nonnulls(options.regex, options.json_schema, options.grammar) > 0 THEN
-        -- special tokens are no text that a constraint speaks of: those that stop may come where it lets the text end
+        -- without one, nothing here starts Python; special tokens are no text that a constraint speaks of: those that stop may come where it lets the text end
         g.constraint_handle := hart.open_constraint(model, options.regex, options.json_schema, options.grammar,
             ARRAY(SELECT t.token_id FROM hart.tokens t WHERE t.model_id = hart.resolve_model(model) AND t.token_id = ANY (options.stop_tokens) AND t.special));
-    END IF;
-    IF g.constraint_handle IS NOT NULL THEN
         g.mask := (hart.constraint_mask(g.constraint_handle, '{}')).mask;
     END IF;
     RETURN g;

@@ -17,7 +17,8 @@ SELECT is_empty('SELECT name FROM function WHERE (''hart.context''::regtype = AN
                 'and stays out of parallel workers');
 SELECT is_empty('SELECT name FROM function WHERE prosrc ~ ''open_context'' AND proparallel = ''s''', 'what opens a context does so too');
 
-SELECT is_empty('SELECT name FROM function WHERE prosrc ~ ''hart\.(de)?tokenize'' AND proparallel <> ''u''', 'what runs the tokenizer is unsafe: PL/Python queries in subtransactions');
+SELECT is_empty('SELECT name FROM function WHERE (prosrc ~ ''hart\.(de)?tokenize'' OR proname IN (''tokenize'', ''detokenize'', ''detokenize_continuation'', ''token_texts'', ''begin_pieces'', ''next_piece'')) AND proparallel <> ''u''',
+                'what runs the tokenizer is unsafe: it may be in PL/Python, which queries in subtransactions');
 
 -- Asking a model changes nothing: it is allowed wherever a SELECT is
 SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE proname IN ('logits', 'tokenize', 'detokenize', 'tensor_matrix', 'decompose_tensor', 'resolve_model') AND provolatile = 's'),
@@ -37,7 +38,8 @@ SELECT is_empty('SELECT name FROM function WHERE provolatile = ''i'' AND prosrc 
 
 -- C functions get no NULL they do not expect
 SELECT set_eq('SELECT name::text FROM function WHERE lanname = ''c'' AND NOT proisstrict AND cardinality(proargtypes) > 0',
-          ARRAY['hart.add_merges(integer,integer[],integer[],integer[],integer[])', 'hart.add_model_file(integer,text,bytea,bigint,bytea,boolean)', 'hart.add_tokens(integer,integer[],bytea[],boolean[])',
+          ARRAY['hart.begin_pieces(integer[],text)', 'hart.detokenize(integer[],text)', 'hart.detokenize_continuation(integer[],integer[],text)', 'hart.next_piece(hart.text_piece,integer,text[],boolean)',
+                'hart.token_texts(integer[],text)', 'hart.tokenize(text,text,boolean)', 'hart.add_merge_pairs(integer,integer[],integer[],integer[],integer[])', 'hart.add_tokenizer(integer,text[],boolean,integer[],integer[],integer[],text[],integer[],text[],integer[],bytea[],integer[])', 'hart.add_merges(integer,integer[],integer[],integer[],integer[])', 'hart.add_model_file(integer,text,bytea,bigint,bytea,boolean)', 'hart.add_tokens(integer,integer[],bytea[],boolean[])',
                 'hart.abort_ingest(integer)', 'hart.begin_chart(integer,integer)', 'hart.begin_ingest(text,jsonb)', 'hart.drop_neighbourhood_charts(integer)', 'hart.finish_chart(integer,integer,double precision,double precision[],double precision[],jsonb,bigint)',
                 'hart.finish_ingest(integer)', 'hart.note_progress(integer,integer,bigint,text)', 'hart.set_encoding(integer,integer,text)',
                 'hart.candidates(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea)', 'hart.generation_steps(text,hart.generation_options,text)', 'hart.open_context(text)',
@@ -47,7 +49,7 @@ SELECT set_eq('SELECT name::text FROM function WHERE lanname = ''c'' AND NOT pro
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND NOT coalesce(proconfig::text ~ ''search_path=pg_catalog, pg_temp'', false)', 'functions with the owner''s rights have a search path of their own');
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND lanname NOT IN (''sql'', ''plpgsql'')', 'and are in SQL or PL/pgSQL');
 SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE prosecdef),
-          ARRAY['abort_ingest', 'add_merges', 'add_model_file', 'add_tokens', 'begin_chart', 'begin_ingest', 'drop_dead_ingests', 'drop_neighbourhood_charts', 'finish_chart', 'finish_ingest', 'forget_model', 'note_progress', 'set_encoding', 'store_text'], 'they are those that write the catalog');
+          ARRAY['abort_ingest', 'add_merge_pairs', 'add_merges', 'add_model_file', 'add_tokenizer', 'add_tokens', 'begin_chart', 'begin_ingest', 'drop_dead_ingests', 'drop_neighbourhood_charts', 'finish_chart', 'finish_ingest', 'forget_model', 'note_progress', 'set_encoding', 'store_text'], 'they are those that write the catalog');
 -- a function that judges a role is told it by the one that hart_call_as_owner stands behind, and by nobody else
 SELECT set_eq('SELECT proname::text FROM function WHERE prosecdef AND NOT (coalesce(''regrole''::regtype = proargtypes[0], false))', ARRAY['drop_dead_ingests', 'forget_model'], 'all but those that do the same for everybody judge a role');
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND ''regrole''::regtype = proargtypes[0] AND has_function_privilege(''pg_read_all_data'', oid, ''EXECUTE'')', 'which nobody else can name');

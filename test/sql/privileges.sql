@@ -15,7 +15,7 @@ CREATE ROLE hart_test_exporter IN ROLE pg_write_server_files;
 -- What everybody has
 SELECT is_empty('SELECT relname, privilege_type FROM pg_class, aclexplode(relacl) WHERE relnamespace = ''hart''::regnamespace AND grantee = 0 AND privilege_type <> ''SELECT'' AND relname <> ''weights''', 'PUBLIC writes no table; of hart.weights those of the tiles decide');
 SELECT is((SELECT array_agg(DISTINCT relname::text ORDER BY relname::text) FROM pg_class, aclexplode(relacl) WHERE relnamespace = 'hart'::regnamespace AND grantee = 0),
-          '{charts,computed_atoms,ingest_progress,model_files,model_registry,models,neuron_spaces,tensor_roles,tensors,token_atoms,token_merges,token_positions,tokens,weight_relations,weights}', 'PUBLIC reads the catalog, and what shows each role its own models');
+          '{charts,computed_atoms,ingest_progress,merge_pairs,model_files,model_registry,models,neuron_spaces,tensor_roles,tensors,token_atoms,token_merges,token_positions,tokenizers,tokens,weight_relations,weights}', 'PUBLIC reads the catalog, and what shows each role its own models');
 SELECT is((SELECT array_agg(privilege_type::text) FROM pg_namespace, aclexplode(nspacl) WHERE nspname = 'hart' AND grantee = 0), '{USAGE}', 'PUBLIC uses the schema and makes nothing in it');
 SELECT ok(relrowsecurity, 'the files of a model are for those who may read it') FROM pg_class WHERE oid = 'hart.model_files'::regclass;
 SELECT ok(pg_has_role('hart_test_ingester', tableowner, 'USAGE') IS FALSE, 'the model belongs to who ingested it') FROM pg_tables WHERE schemaname = 'hart' AND tablename = 'tiles_' || :model_id;
