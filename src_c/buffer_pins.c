@@ -9,10 +9,13 @@
  * error and cancel alike.
  *
  * To the rest of the backend they are pins of somebody else. That would matter to code that waits to be the only one to pin a page
- * (VACUUM) or that throws pages away (TRUNCATE, DROP): neither can run in this session on a table that is open here.
+ * (VACUUM) or that throws pages away (TRUNCATE, DROP): neither can run in this session on a table that is open here. And it matters
+ * on a standby, where the replay of VACUUM waits for a pin no longer than max_standby_streaming_delay and then asks each backend whether it
+ * has it: there pins are ordinary ones.
  */
 #include "buffer_pins.h"
 
+#include "access/xlog.h"
 #include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/proc.h"
@@ -30,6 +33,7 @@ struct HartPins
 	HartPins   *next;
 	ResourceOwner owner;
 	BufferTag	tag;			/* of a page of the relation, but for its number */
+	bool		ordinary;		/* they are entered as PostgreSQL does it, and not here */
 	int64		n;
 	int64		max;
 	Buffer		buffers[FLEXIBLE_ARRAY_MEMBER];
@@ -110,6 +114,7 @@ hart_pins_create(Relation rel, int64 max)
 #else
 	INIT_BUFFERTAG(pins->tag, rel->rd_node, MAIN_FORKNUM, 0);
 #endif
+	pins->ordinary = RecoveryInProgress();
 	pins->n = 0;
 	pins->max = max;
 	pins->next = all_pins;
@@ -146,6 +151,11 @@ check_room(const HartPins *pins)
 void
 hart_pins_add(HartPins *pins, Buffer buffer)
 {
+	if (pins->ordinary)
+	{
+		IncrBufferRefCount(buffer);
+		return;
+	}
 	if (pins->n > 0 && pins->buffers[pins->n - 1] == buffer)
 		return;
 	check_room(pins);
@@ -159,6 +169,8 @@ hart_pins_add_recent(HartPins *pins, BlockNumber block, Buffer buffer)
 	BufferDesc *desc = GetBufferDescriptor(buffer - 1);
 	uint32		state;
 
+	if (pins->ordinary)
+		return false;
 	check_room(pins);
 	pins->tag.blockNum = block;
 	state = LockBufHdr(desc);
