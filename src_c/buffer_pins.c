@@ -13,6 +13,7 @@
  */
 #include "buffer_pins.h"
 
+#include "executor/instrument.h"
 #include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/proc.h"
@@ -169,6 +170,7 @@ hart_pins_add_recent(HartPins *pins, BlockNumber block, Buffer buffer)
 #endif
 	{
 		pin_locked(pins, buffer, state);
+		pgBufferUsage.shared_blks_hit++;
 		return true;
 	}
 	UnlockBufHdr(desc, state);
