@@ -2,9 +2,9 @@
  * linear.c
  *	  y = x Wᵀ + b with the weights where they lie, in tiles.
  *
- * One row of x is multiplied by one weight row after the other, a few rows by four at a
- * time, straight out of the tiles. Many rows go through a panel of weight rows, widened to float32 in the cache,
- * and a blocked matrix product. Either way, and whichever thread does it, a number of y is
+ * One row of x is multiplied by one weight row after the other, straight out of the tiles, a few rows by
+ * four at a time, widened to float32. Many rows are packed, and go through packed panels of weight rows.
+ * Either way, and whichever thread does it, a number of y is
  * summed in one and the same order (kernels.h): it depends on its row of x and its row of weights
  * alone, so that a text gives the same bits by itself or in a batch, in one piece or in many.
  */
