@@ -9,7 +9,7 @@ from psycopg import errors
 
 import byte_pair_models as kinds
 import models
-from conftest import Database
+from databases import Database
 from server import BINDIR, Session, run
 
 
