@@ -4,7 +4,11 @@
 CREATE FUNCTION hart.write_tiles(tiles regclass, model_id integer, tensor_id integer, first_tile integer, data bytea) RETURNS integer
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_write_tiles';
 COMMENT ON FUNCTION hart.write_tiles(regclass, integer, integer, integer, bytea) IS
-    'append bytes of a tensor to the table of a model that is being ingested, 8064 a tile, from tile first_tile on; returns the number of tiles';
+    'append bytes of a tensor to the table of a model that is being ingested, in its encoding, from tile first_tile on; returns the number of tiles';
+
+CREATE FUNCTION hart.fits_encoding(dtype text, encoding text, data bytea) RETURNS boolean
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_fits_encoding';
+COMMENT ON FUNCTION hart.fits_encoding(text, text, bytea) IS 'whether weights of a checkpoint, whole tiles but for the last, can be stored in an encoding';
 
 -- The session that ingests holds the advisory lock of its model: whoever can take that lock knows the session is gone.
 CREATE FUNCTION hart.ingest_lock_class() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 1751212660;
@@ -119,6 +123,15 @@ BEGIN
     INSERT INTO hart.model_files VALUES (model_id, name, content, size, sha256, is_checkpoint);
 END $$;
 COMMENT ON FUNCTION hart.add_model_file(integer, text, bytea, bigint, bytea, boolean) IS 'keep a file of the model that this session is ingesting';
+
+CREATE FUNCTION hart.set_encoding(model_id integer, tensor_id integer, encoding text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM hart.check_own_ingest(model_id);
+    UPDATE hart.tensors t SET encoding = set_encoding.encoding, n_tiles = hart.tile_count(set_encoding.encoding, t.bytes)
+    WHERE t.model_id = set_encoding.model_id AND t.tensor_id = set_encoding.tensor_id;
+END $$;
+COMMENT ON FUNCTION hart.set_encoding(integer, integer, text) IS 'choose how a tensor is stored of the model that this session is ingesting, before the first of its tiles is written';
 
 CREATE FUNCTION hart.note_progress(model_id integer, tensors_done integer, bytes_done bigint, current_tensor text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -42,22 +42,28 @@ COMMENT ON COLUMN hart.model_registry.rope_inv_freq IS 'angle per position of ea
 COMMENT ON COLUMN hart.model_registry.eos_token_ids IS 'tokens that end a text';
 COMMENT ON COLUMN hart.model_registry.source_bytes IS 'size of the checkpoint files';
 
+CREATE FUNCTION hart.tile_count(encoding text, bytes bigint) RETURNS integer
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN (bytes + CASE encoding WHEN 'plain' THEN 8063 WHEN 'bf12' THEN 10495 END) / CASE encoding WHEN 'plain' THEN 8064 WHEN 'bf12' THEN 10496 END;
+COMMENT ON FUNCTION hart.tile_count(text, bigint) IS 'tiles of a tensor of so many bytes in the checkpoint; NULL for an unknown encoding';
+
 CREATE TABLE hart.tensors (
     model_id        integer NOT NULL REFERENCES hart.model_registry ON DELETE CASCADE,
     tensor_id       integer NOT NULL,
     name            text NOT NULL,
     shape           integer[] NOT NULL,
     dtype           text NOT NULL CHECK (dtype IN ('F32', 'F16', 'BF16')),
-    encoding        text NOT NULL DEFAULT 'plain' CHECK (encoding = 'plain'),
+    encoding        text NOT NULL DEFAULT 'plain' CHECK (encoding = 'plain' OR encoding = 'bf12' AND dtype = 'BF16'),
     bytes           bigint NOT NULL CHECK (bytes >= 0),
-    n_tiles         integer NOT NULL CHECK (n_tiles = (bytes + 8063) / 8064),
+    n_tiles         integer NOT NULL CHECK (n_tiles = hart.tile_count(encoding, bytes)),
     file            text NOT NULL,
     file_offset     bigint NOT NULL,
     PRIMARY KEY (model_id, tensor_id),
     UNIQUE (model_id, name)
 );
 COMMENT ON TABLE hart.tensors IS 'the tensors of each model under their names in the checkpoint';
-COMMENT ON COLUMN hart.tensors.encoding IS 'how the tiles hold the numbers; plain: little-endian, row-major, as in the checkpoint';
+COMMENT ON COLUMN hart.tensors.encoding IS 'how the tiles hold the numbers; plain: little-endian, row-major, as in the checkpoint; bf12: the same numbers in 12 bits each, losslessly';
+COMMENT ON COLUMN hart.tensors.bytes IS 'of the tensor in the checkpoint, whatever its tiles take';
 COMMENT ON COLUMN hart.tensors.file_offset IS 'where the tensor begins in its file';
 
 CREATE TABLE hart.model_files (
@@ -79,7 +85,7 @@ CREATE TABLE hart.tiles (
     payload         bytea NOT NULL
 ) PARTITION BY LIST (model_id);
 ALTER TABLE hart.tiles ALTER COLUMN payload SET STORAGE PLAIN;
-COMMENT ON TABLE hart.tiles IS 'the weights: each tensor''s bytes cut every 8064, so that a tile fills a page; one partition a model, hart.tiles_<model_id>';
+COMMENT ON TABLE hart.tiles IS 'the weights: each tensor cut so that a tile has up to 8064 bytes and fills a page; one partition a model, hart.tiles_<model_id>';
 
 -- Models are data of the user's: pg_dump takes them.
 SELECT pg_catalog.pg_extension_config_dump('hart.model_id_seq', '');
@@ -161,6 +167,14 @@ CREATE FUNCTION hart.bytes_to_matrix(data bytea, dtype text, n_cols integer) RET
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_bytes_to_matrix';
 COMMENT ON FUNCTION hart.bytes_to_matrix(bytea, text, integer) IS 'little-endian numbers of dtype F32, F16 or BF16 as a matrix with that many columns';
 
+CREATE FUNCTION hart.unpack_tile(payload bytea, dtype text, encoding text) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_unpack_tile_sql';
+COMMENT ON FUNCTION hart.unpack_tile(bytea, text, text) IS 'the weights of a tile as they are in the checkpoint';
+
+CREATE FUNCTION hart.pack_tile(weights bytea, dtype text, encoding text) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_pack_tile_sql';
+COMMENT ON FUNCTION hart.pack_tile(bytea, text, text) IS 'weights as they are in a checkpoint as the payload of a tile; NULL when they do not fit one in this encoding';
+
 CREATE FUNCTION hart.tensor_matrix(model text, tensor text) RETURNS hart.matrix
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -182,10 +196,10 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('row-level security hides tiles of table "%s" from this role', hart.tiles_of(id)),
             HINT = 'A model is read as a whole: grant or revoke SELECT on its table instead.';
     END IF;
-    EXECUTE format('SELECT string_agg(payload, %L::bytea ORDER BY tile_no),'
+    EXECUTE format('SELECT string_agg(hart.unpack_tile(payload, $4, $5), %L::bytea ORDER BY tile_no),'
                    '       array_agg(tile_no ORDER BY tile_no) IS DISTINCT FROM (SELECT array_agg(n) FROM generate_series(0, $3 - 1) AS n)'
                    ' FROM %s WHERE model_id = $1 AND tensor_id = $2', '', hart.tiles_of(id))
-        INTO data, damaged USING id, found_tensor.tensor_id, found_tensor.n_tiles;
+        INTO data, damaged USING id, found_tensor.tensor_id, found_tensor.n_tiles, found_tensor.dtype, found_tensor.encoding;
     data := coalesce(data, '');
     IF damaged OR length(data) <> found_tensor.bytes THEN
         RAISE EXCEPTION USING ERRCODE = 'data_corrupted', MESSAGE = format('tiles of tensor "%s" are missing or damaged', tensor),

@@ -55,7 +55,19 @@ COMMENT ON COLUMN hart.computed_atoms.raw_value IS 'of a weight its four bytes, 
 GRANT SELECT, UPDATE ON hart.weights TO PUBLIC;
 GRANT SELECT ON hart.weight_relations, hart.computed_atoms TO PUBLIC;
 
-CREATE FUNCTION hart.patch_tile(payload bytea, dtype text, patch bytea) RETURNS bytea
+CREATE FUNCTION hart.patch_tile(payload bytea, dtype text, encoding text, patch bytea) RETURNS bytea
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_patch_tile';
-COMMENT ON FUNCTION hart.patch_tile(bytea, text, bytea) IS
-    'the bytes of a tile with some weights changed: 12 bytes a weight, its number in the tile, the old and the new value; UPDATE of hart.weights calls it';
+COMMENT ON FUNCTION hart.patch_tile(bytea, text, text, bytea) IS
+    'the payload of a tile with some weights changed: 12 bytes a weight, its number in the tile, the old and the new value; UPDATE of hart.weights calls it';
+
+CREATE FUNCTION hart.patch_fits(payload bytea, dtype text, encoding text, patch bytea) RETURNS boolean
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'hart_patch_fits';
+COMMENT ON FUNCTION hart.patch_fits(bytea, text, text, bytea) IS 'whether a tile could hold its weights with these changes in its encoding';
+
+CREATE FUNCTION hart.lock_encoding(model_id integer, tensor_id integer) RETURNS text
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_lock_encoding_sql';
+COMMENT ON FUNCTION hart.lock_encoding(integer, integer) IS 'encoding of a tensor, which stays so until the transaction ends; for those who may change its tiles';
+
+CREATE FUNCTION hart.make_plain(model_id integer, tensor_id integer) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_make_plain_sql';
+COMMENT ON FUNCTION hart.make_plain(integer, integer) IS 'store a packed tensor plain from now on, with the same weights; for those who may change its tiles';

@@ -300,8 +300,8 @@ const float *
 hart_context_values(HartContext *ctx, HartTensor *tensor)
 {
 	int64		n = tensor->rows * tensor->cols;
-	size_t		per_tile = HART_TILE_BYTES / hart_dtype_size(tensor->dtype);
-	int64		n_tiles = hart_tile_count(tensor->tiles->bytes);
+	int64		per_tile = hart_tile_weights(tensor->format);
+	int64		n_tiles = hart_tile_count(tensor->format, n);
 	ResourceOwner old;
 	const char *const *payload;
 	float	   *values;
@@ -313,7 +313,7 @@ hart_context_values(HartContext *ctx, HartTensor *tensor)
 	for (int64 i = 0; i < n_tiles; i++)
 	{
 		payload = hart_tiles_pin(ctx->tiles, tensor->tiles->first + i, 1);
-		hart_kernels->widen[tensor->dtype] (*payload, values + i * per_tile, Min(per_tile, n - i * per_tile));
+		hart_widen_tile(tensor->format, *payload, 0, values + i * per_tile, hart_weights_in_tile(tensor->format, n, i));
 		hart_tiles_unpin(ctx->tiles);
 	}
 	CurrentResourceOwner = old;

@@ -41,7 +41,7 @@ typedef struct HartConfig
 typedef struct HartTensor
 {
 	char	   *name;
-	HartDtype	dtype;
+	HartFormat	format;
 	int64		rows;
 	int64		cols;
 	HartTileRange *tiles;

@@ -23,13 +23,14 @@ load_shape(HartEmbedding *e)
 	bool		isnull;
 	HeapTuple	row;
 	TupleDesc	desc;
+	int64		bytes;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	if (plan == NULL)
 	{
 		Oid			types[] = {INT4OID};
-		SPIPlanPtr	new_plan = SPI_prepare("SELECT tensor_id, dtype, shape[1], shape[2], bytes FROM hart.tensors"
+		SPIPlanPtr	new_plan = SPI_prepare("SELECT tensor_id, dtype, encoding, shape[1], shape[2], bytes FROM hart.tensors"
 										   " WHERE model_id OPERATOR(pg_catalog.=) $1"
 										   " AND name OPERATOR(pg_catalog.=) 'model.embed_tokens.weight'"
 										   " AND pg_catalog.array_length(shape, 1) OPERATOR(pg_catalog.=) 2", 1, types);
@@ -48,12 +49,15 @@ load_shape(HartEmbedding *e)
 	row = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
 	e->range.tensor_id = DatumGetInt32(SPI_getbinval(row, desc, 1, &isnull));
-	e->dtype = hart_parse_dtype(TextDatumGetCString(SPI_getbinval(row, desc, 2, &isnull)));
-	e->rows = DatumGetInt32(SPI_getbinval(row, desc, 3, &isnull));
-	e->cols = DatumGetInt32(SPI_getbinval(row, desc, 4, &isnull));
-	e->range.bytes = DatumGetInt64(SPI_getbinval(row, desc, 5, &isnull));
+	e->format = hart_parse_format(TextDatumGetCString(SPI_getbinval(row, desc, 2, &isnull)),
+								  TextDatumGetCString(SPI_getbinval(row, desc, 3, &isnull)));
+	e->rows = DatumGetInt32(SPI_getbinval(row, desc, 4, &isnull));
+	e->cols = DatumGetInt32(SPI_getbinval(row, desc, 5, &isnull));
+	bytes = DatumGetInt64(SPI_getbinval(row, desc, 6, &isnull));
+	e->range.format = e->format;
+	e->range.n = e->rows * e->cols;
 	SPI_finish();
-	if (e->rows < 0 || e->cols < 1 || e->rows * e->cols * (int64) hart_dtype_size(e->dtype) != e->range.bytes)
+	if (e->rows < 0 || e->cols < 1 || e->range.n * (int64) hart_dtype_size(hart_format_dtype(e->format)) != bytes)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the embedding of model number %d has a shape that does not fit its bytes", e->model_id),
@@ -114,41 +118,35 @@ hart_embedding_check_row(const HartEmbedding *e, int64 row)
 void
 hart_embedding_row(HartEmbedding *e, int64 row, float *out)
 {
-	int64		row_bytes = e->cols * hart_dtype_size(e->dtype);
-	int64		last_tile = ((row + 1) * row_bytes - 1) / HART_TILE_BYTES;
+	int64		last_tile = hart_tile_of(e->format, (row + 1) * e->cols - 1);
+	int64		col = 0;
 
 	if (e->lookup == NULL)
 		e->lookup = hart_lookup_open(e->rel, e->snapshot, e->model_id);
-	for (int64 tile = row * row_bytes / HART_TILE_BYTES; tile <= last_tile; tile++)
+	while (col < e->cols)
 	{
-		const char *payload = hart_lookup_tile(e->lookup, e->range.tensor_id, e->range.bytes, tile, last_tile);
+		int64		tile = hart_tile_of(e->format, row * e->cols + col);
+		const char *payload = hart_lookup_tile(e->lookup, e->range.tensor_id, e->format, e->range.n, tile, last_tile);
 		HartEmbeddingRows r = {e, &payload, tile};
-		int64		begin = Max(row * row_bytes, tile * HART_TILE_BYTES);
-		int64		col = (begin - row * row_bytes) / hart_dtype_size(e->dtype);
-		const char *weights;
-		size_t		n = hart_embedding_stretch(&r, row, col, &weights);
 
-		hart_kernels->widen[e->dtype] (weights, out + col, n);
+		col += hart_embedding_widen_part(&r, row, col, e->cols - col, out + col);
 	}
 }
 
 int64
 hart_embedding_open_tiles(HartEmbedding *e)
 {
-	int64		row_bytes = e->cols * hart_dtype_size(e->dtype);
-
 	CurrentResourceOwner = e->owner;
 	e->tiles = hart_tiles_open(e->rel, e->snapshot, e->model_id, &e->range, 1);
 	CurrentResourceOwner = e->outer;
-	return Max(1, hart_tiles_at_once(e->tiles) * HART_TILE_BYTES / row_bytes - 1);
+	return Max(1, hart_tiles_at_once(e->tiles) * hart_tile_weights(e->format) / e->cols - 1);
 }
 
 HartEmbeddingRows
 hart_embedding_pin(HartEmbedding *e, int64 first_row, int64 n_rows)
 {
-	int64		row_bytes = e->cols * hart_dtype_size(e->dtype);
-	int64		first_tile = first_row * row_bytes / HART_TILE_BYTES;
-	int64		last_tile = ((first_row + n_rows) * row_bytes - 1) / HART_TILE_BYTES;
+	int64		first_tile = hart_tile_of(e->format, first_row * e->cols);
+	int64		last_tile = hart_tile_of(e->format, (first_row + n_rows) * e->cols - 1);
 	HartEmbeddingRows r = {.embedding = e, .first_tile = first_tile};
 
 	CurrentResourceOwner = e->owner;

@@ -18,7 +18,7 @@
 typedef struct HartEmbedding
 {
 	int32		model_id;
-	HartDtype	dtype;
+	HartFormat	format;
 	int64		rows;
 	int64		cols;
 	HartTileRange range;
@@ -53,30 +53,32 @@ extern int64 hart_embedding_open_tiles(HartEmbedding *e);
 extern HartEmbeddingRows hart_embedding_pin(HartEmbedding *e, int64 first_row, int64 n_rows);
 extern void hart_embedding_unpin(HartEmbedding *e);
 
-/* the stretch of a row that begins with a column, within one tile; returns its length. Threads may call this. */
+/*
+ * Up to n columns of a row of those pinned, from col on, in float32, as far as they lie in one tile; returns
+ * how many. Threads may call this.
+ */
 static inline size_t
-hart_embedding_stretch(const HartEmbeddingRows *r, int64 row, int64 col, const char **weights)
+hart_embedding_widen_part(const HartEmbeddingRows *r, int64 row, int64 col, size_t n, float *out)
 {
 	const HartEmbedding *e = r->embedding;
-	size_t		size = hart_dtype_size(e->dtype);
-	int64		offset = (row * e->cols + col) * (int64) size;
-	size_t		within = offset % HART_TILE_BYTES;
+	HartWeightPlace place = hart_place_of(e->format, row * e->cols + col);
 
-	*weights = r->payload[offset / HART_TILE_BYTES - r->first_tile] + within;
-	return Min((size_t) (e->cols - col), (HART_TILE_BYTES - within) / size);
+	n = Min(n, hart_tile_weights(e->format) - place.index);
+	hart_widen_tile(e->format, r->payload[place.tile - r->first_tile], place.index, out, n);
+	return n;
 }
 
-/* a row of those pinned, in float32. Threads may call this. */
+/* n columns of a row of those pinned, from col on, in float32. Threads may call this. */
 static inline void
-hart_embedding_widen(const HartEmbeddingRows *r, int64 row, float *out)
+hart_embedding_widen(const HartEmbeddingRows *r, int64 row, int64 col, size_t n, float *out)
 {
-	for (int64 col = 0; col < r->embedding->cols;)
+	while (n > 0)
 	{
-		const char *weights;
-		size_t		n = hart_embedding_stretch(r, row, col, &weights);
+		size_t		taken = hart_embedding_widen_part(r, row, col, n, out);
 
-		hart_kernels->widen[r->embedding->dtype] (weights, out + col, n);
-		col += n;
+		col += taken;
+		n -= taken;
+		out += taken;
 	}
 }
 

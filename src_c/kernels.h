@@ -38,6 +38,20 @@ hart_dtype_size(HartDtype dtype)
 }
 
 /*
+ * How a tile holds weights: plain, in one of the dtypes, or packed.  The first formats are the dtypes.
+ */
+typedef enum HartFormat
+{
+	HART_PLAIN_F32 = HART_F32,
+	HART_PLAIN_F16 = HART_F16,
+	HART_PLAIN_BF16 = HART_BF16,
+	HART_BF12					/* bf16 in 12 bits, losslessly: bf12.h */
+} HartFormat;
+
+#define HART_N_FORMATS 4
+#define HART_N_PACKED (HART_N_FORMATS - HART_N_DTYPES)
+
+/*
  * Products of a row of x and a row of weights are summed over this many columns
  * at a time, always in the same order: they depend on the two rows alone, not on
  * how many rows are multiplied together.
@@ -89,6 +103,19 @@ typedef struct HartKernels
 	 * the same payload, as the processor's own conversion makes it.
 	 */
 	void		(*widen[HART_N_DTYPES]) (const void *w, float *out, size_t n);
+
+	/*
+	 * widen and dot1 for the packed formats, in their order: on n weights of a
+	 * tile from number index on, for dot1 a multiple of HART_CHAINS, and on the
+	 * first n_rest of the tile that follows.  They give the bits of the plain
+	 * kernels on the same weights.  hart_widen_tile and hart_dot1_tile take
+	 * every format.
+	 */
+	float		(*dot1_packed[HART_N_PACKED]) (const void *tile, size_t index, size_t n,
+											   const void *rest, size_t n_rest,
+											   const float *x);
+	void		(*widen_packed[HART_N_PACKED]) (const void *tile, size_t index,
+												float *out, size_t n);
 
 	/* y[i] += a * x[i] */
 	void		(*axpy) (float a, const float *x, float *y, size_t n);
@@ -142,6 +169,35 @@ typedef struct HartKernels
  * never NULL.
  */
 extern const HartKernels *hart_kernels;
+
+static inline bool
+hart_is_packed(HartFormat format)
+{
+	return (int) format >= HART_N_DTYPES;
+}
+
+/* out[i] = weight index + i of a tile */
+static inline void
+hart_widen_tile(HartFormat format, const void *tile, size_t index, float *out, size_t n)
+{
+	if (!hart_is_packed(format))
+		hart_kernels->widen[format] ((const char *) tile + index * hart_dtype_size((HartDtype) format), out, n);
+	else
+		hart_kernels->widen_packed[format - HART_N_DTYPES] (tile, index, out, n);
+}
+
+/*
+ * dot1 of n weights of a tile from number index on, and of the first n_rest of
+ * the next; index and, unless n_rest is 0, n multiples of HART_CHAINS
+ */
+static inline float
+hart_dot1_tile(HartFormat format, const void *tile, size_t index, size_t n,
+			   const void *rest, size_t n_rest, const float *x)
+{
+	if (!hart_is_packed(format))
+		return hart_kernels->dot1[format] ((const char *) tile + index * hart_dtype_size((HartDtype) format), n, rest, n_rest, x);
+	return hart_kernels->dot1_packed[format - HART_N_DTYPES] (tile, index, n, rest, n_rest, x);
+}
 
 /*
  * Put the named set in force; "auto" is the best this processor has.  Returns

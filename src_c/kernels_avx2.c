@@ -10,6 +10,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "bf12.h"
+
 #define SIMD_TARGET __attribute__((target("avx2,fma,f16c")))
 #define SIMD_SET_NAME "avx2"
 #define SIMD_SET hart_kernels_avx2
@@ -118,6 +120,31 @@ v_scale(vec a, vec n)
 
 	return v_mul(v_mul(a, power_of_two(half)),
 				 power_of_two(_mm256_sub_epi32(whole, half)));
+}
+
+typedef __m256i bf12_table;
+
+/* As bytes, in both halves */
+OP bf12_table
+v_bf12_table(const void *exponents)
+{
+	return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *) exponents));
+}
+
+/* Shifts by GCC's operators take both constants, in unrolled loops, and variables */
+OP vec
+v_bf12(const char *block, bf12_table table, int row, int part)
+{
+	__v8su		codes = (__v8su) _mm256_loadu_si256((const __m256i *) (block + 32 * part));
+	__v8su		mantissas = (__v8su) _mm256_loadu_si256((const __m256i *) (block + 64 + 64 * (row / 4) + 32 * part));
+	__v8su		nibbles = codes >> 4 * (row % 2) & 0x0f0f0f0f;
+	/* the exponents of four rows, a byte each: those of the even rows or of the odd ones */
+	__v8su		exponents = (__v8su) _mm256_shuffle_epi8(table, (__m256i) nibbles);
+	int			left = (48 - 8 * (row % 4)) % 32;
+
+	exponents = row / 2 == 3 ? exponents >> 1 : exponents << (23 - 8 * (row / 2)) % 32;
+	mantissas = mantissas << left | mantissas >> (32 - left) % 32;
+	return _mm256_castsi256_ps((__m256i) ((exponents & 0x7f800000) | (mantissas & 0x807f0000)));
 }
 
 #include "kernels_simd.h"

@@ -8,6 +8,9 @@
 
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
+
+#include "bf12.h"
 
 #define SIMD_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
 #define SIMD_SET_NAME "avx512"
@@ -94,6 +97,29 @@ v_sum4(vec a, vec b, vec c, vec d, float out[4])
 
 	_mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(sums),
 								  _mm256_extractf128_ps(sums, 1)));
+}
+
+typedef __m512i bf12_table;
+
+OP bf12_table
+v_bf12_table(const void *exponents)
+{
+	return _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *) exponents)), 23);
+}
+
+/* Shifts by GCC's operators take both constants, in unrolled loops, and variables */
+OP vec
+v_bf12(const char *block, bf12_table table, int row, int part)
+{
+	__v16su		codes = (__v16su) _mm512_loadu_si512(block);
+	__v16su		mantissas = (__v16su) _mm512_loadu_si512(block + 64 + 64 * (row / 4));
+	int			left = (48 - 8 * (row % 4)) % 32;
+	__m512i		exponents = _mm512_permutexvar_epi32((__m512i) (codes >> (4 * row)), table);
+
+	(void) part;
+	mantissas = mantissas << left | mantissas >> (32 - left) % 32;
+	/* exponents | (mantissas & mask) */
+	return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(exponents, (__m512i) mantissas, _mm512_set1_epi32((int) 0x807f0000), 0xf8));
 }
 
 #include "kernels_simd.h"

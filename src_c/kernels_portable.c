@@ -8,6 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "bf12.h"
+
 /*
  * Sums are kept in this many lanes that compilers map to vector registers; it
  * also keeps rounding errors small, as each lane adds few terms.
@@ -165,6 +167,61 @@ dot4_##dtype(size_t m, const float *x, size_t ldx, const void *const w[4], \
 	} \
 }
 
+/* Weights of a packed tile */
+static void
+widen_bf12(const void *tile, size_t index, float *out, size_t n)
+{
+	const unsigned char *exponents = tile;
+	size_t		n_exceptions = hart_bf12_n_exceptions(tile);
+
+	for (size_t i = 0; i < n; i++)
+	{
+		const unsigned char *block = (const unsigned char *) hart_bf12_block(tile, index + i);
+		size_t		row = (index + i) % HART_BF12_BLOCK / 16;
+		const unsigned char *codes = block + (index + i) % 16 * 4;
+		const unsigned char *mantissas = codes + 64 + row / 4 * 64;
+		uint8_t		code = codes[row / 2] >> 4 * (row % 2) & 0xf;
+
+		out[i] = bf16_to_float((uint16_t) ((mantissas[(row % 4 + 1) % 4] & 0x80) << 8 | exponents[code] << 7 |
+										   (mantissas[row % 4] & 0x7f)));
+	}
+	for (size_t e = hart_bf12_find_exception(tile, index); e < n_exceptions; e++)
+	{
+		HartBf12Exception exception = hart_bf12_exception(tile, e);
+
+		if (exception.index - index >= n)
+			break;
+		out[exception.index - index] = bf16_to_float(exception.bits);
+	}
+}
+
+/* As add_products */
+static void
+add_bf12(const void *tile, size_t index, size_t n, const float *x, float lanes[LANES])
+{
+	float		wide[LANES];
+
+	for (size_t i = 0; i < n; i += LANES)
+	{
+		size_t		width = n - i < LANES ? n - i : LANES;
+
+		widen_bf12(tile, index + i, wide, width);
+		for (size_t lane = 0; lane < width; lane++)
+			lanes[lane] += wide[lane] * x[i + lane];
+	}
+}
+
+static float
+dot1_bf12(const void *tile, size_t index, size_t n, const void *rest, size_t n_rest, const float *x)
+{
+	float		lanes[LANES] = {0};
+
+	add_bf12(tile, index, n, x, lanes);
+	if (n_rest > 0)
+		add_bf12(rest, 0, n_rest, x + n, lanes);
+	return sum_lanes(lanes);
+}
+
 DOT_WEIGHTS(f32, 4)
 DOT_WEIGHTS(f16, 2)
 DOT_WEIGHTS(bf16, 2)
@@ -305,6 +362,8 @@ const HartKernels hart_kernels_portable = {
 	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
+	.dot1_packed = {dot1_bf12},
+	.widen_packed = {widen_bf12},
 	.axpy = axpy,
 	.gemm_nt = gemm_nt,
 	.rms_norm = rms_norm,

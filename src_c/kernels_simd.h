@@ -429,6 +429,7 @@ weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
 }
 
 #include "kernels_simd_gemm.h"
+#include "kernels_simd_bf12.h"
 
 const HartKernels SIMD_SET = {
 	.name = SIMD_SET_NAME,
@@ -437,6 +438,8 @@ const HartKernels SIMD_SET = {
 	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
+	.dot1_packed = {dot1_bf12},
+	.widen_packed = {widen_bf12},
 	.axpy = axpy,
 	.gemm_nt = gemm_nt,
 	.rms_norm = rms_norm,

@@ -46,10 +46,11 @@ typedef struct
 	size_t		scratch_size;
 } LinearWork;
 
-/* A stretch of a weight row within one tile */
+/* A stretch of a weight row within one tile: n weights from number index of the tile on */
 typedef struct
 {
-	const char *weights;
+	const char *tile;
+	size_t		index;
 	size_t		n;
 } Stretch;
 
@@ -57,13 +58,11 @@ typedef struct
 static inline Stretch
 stretch_at(const LinearWork *w, int64 row, int64 col)
 {
-	size_t		size = hart_dtype_size(w->weight->dtype);
-	int64		offset = (row * w->weight->cols + col) * (int64) size;
-	int64		tile = offset / HART_TILE_BYTES - w->first_tile;
-	size_t		within = offset % HART_TILE_BYTES;
+	HartFormat	format = w->weight->format;
+	HartWeightPlace place = hart_place_of(format, row * w->weight->cols + col);
 
-	return (Stretch) {w->payload[tile] + within,
-		Min((size_t) (w->weight->cols - col), (HART_TILE_BYTES - within) / size)};
+	return (Stretch) {w->payload[place.tile - w->first_tile], place.index,
+		Min((size_t) (w->weight->cols - col), hart_tile_weights(format) - place.index)};
 }
 
 /* n columns of a weight row in float32 */
@@ -77,7 +76,7 @@ widen_columns(const LinearWork *w, int64 row, int64 col, int64 n, float *out)
 		Stretch		s = stretch_at(w, row, col);
 		size_t		taken = Min(s.n, (size_t) (end - col));
 
-		hart_kernels->widen[w->weight->dtype] (s.weights, out, taken);
+		hart_widen_tile(w->weight->format, s.tile, s.index, out, taken);
 		col += taken;
 		out += taken;
 	}
@@ -94,13 +93,20 @@ add_bias(const LinearWork *w, int64 row, int64 n)
 			w->y[i * w->weight->rows + r] += w->bias[r];
 }
 
+/* Whether hart_dot1_tile takes weights that lie so in their tiles */
+static inline bool
+can_be_dotted(HartFormat format, size_t index, size_t n, size_t n_rest)
+{
+	return (n_rest == 0 || n % HART_CHAINS == 0) && (!hart_is_packed(format) || index % HART_CHAINS == 0);
+}
+
 /* One row of x: weight rows one after the other, which reads the tiles from front to back */
 static void
 one_row_task(void *arg, size_t begin, size_t end, int worker)
 {
 	const LinearWork *w = arg;
 	int64		cols = w->weight->cols;
-	HartDtype	dtype = w->weight->dtype;
+	HartFormat	format = w->weight->format;
 	float	   *wide = w->scratch + worker * w->scratch_size;
 
 	for (int64 row = w->first_row + begin; row < (int64) (w->first_row + end); row++)
@@ -116,9 +122,9 @@ one_row_task(void *arg, size_t begin, size_t end, int worker)
 			float		part;
 
 			if (n < (size_t) depth)
-				rest = stretch_at(w, row, col + n).weights;
-			if (n == (size_t) depth || n % HART_CHAINS == 0)
-				part = hart_kernels->dot1[dtype] (s.weights, n, rest, depth - n, w->x + col);
+				rest = stretch_at(w, row, col + n).tile;
+			if (can_be_dotted(format, s.index, n, depth - n))
+				part = hart_dot1_tile(format, s.tile, s.index, n, rest, depth - n, w->x + col);
 			else
 			{
 				widen_columns(w, row, col, depth, wide);
@@ -160,13 +166,16 @@ multiply_group(const LinearWork *w, Group *group, int64 col, int64 depth, size_t
 		}
 }
 
-/* Weight rows by every row of x, straight out of the tiles but for stretches that a tile's end cuts */
+/* Weight rows by every row of x, straight out of the tiles but for packed ones and stretches that a tile's end cuts */
 static void
 few_rows_task(void *arg, size_t begin, size_t end, int worker)
 {
 	const LinearWork *w = arg;
 	int64		cols = w->weight->cols;
-	int64		row_bytes = cols * hart_dtype_size(w->weight->dtype);
+	HartFormat	format = w->weight->format;
+	bool		packed = hart_is_packed(format);
+	size_t		size = packed ? 0 : hart_dtype_size((HartDtype) format);
+	int64		row_bytes = cols * size;
 	int64		last = w->first_row + end;
 	float	   *wide = w->scratch + worker * w->scratch_size;
 	float	   *sums = wide + FEW_WEIGHT_ROWS * WIDE_STRIDE;
@@ -175,21 +184,21 @@ few_rows_task(void *arg, size_t begin, size_t end, int worker)
 		for (int64 col = 0; col < cols; col += HART_DOT_DEPTH)
 		{
 			int64		depth = Min(HART_DOT_DEPTH, cols - col);
-			Group		whole = {.dtype = w->weight->dtype};
+			Group		whole = {.dtype = (HartDtype) format};
 			Group		cut = {.dtype = HART_F32};
 			int64		ahead;
 
 			for (int64 r = row; r < Min(row + FEW_WEIGHT_ROWS, last); r++)
 			{
 				Stretch		s = stretch_at(w, r, col);
-				Group	   *group = s.n >= (size_t) depth ? &whole : &cut;
+				Group	   *group = s.n >= (size_t) depth && !packed ? &whole : &cut;
 
+				group->weights[group->n] = s.tile + s.index * size;
 				if (group == &cut)
 				{
-					s.weights = (const char *) (wide + cut.n * WIDE_STRIDE);
+					group->weights[group->n] = wide + cut.n * WIDE_STRIDE;
 					widen_columns(w, r, col, depth, wide + cut.n * WIDE_STRIDE);
 				}
-				group->weights[group->n] = s.weights;
 				group->row[group->n++] = r;
 			}
 			/* what follows in each row, or the same columns of the rows that follow; the pages lie one after the other as a rule */
@@ -226,11 +235,12 @@ panel_task(void *arg, size_t begin, size_t end, int worker)
 static void
 pin_rows(HartContext *ctx, LinearWork *w, int64 first_row, int64 n_rows)
 {
-	int64		row_bytes = w->weight->cols * hart_dtype_size(w->weight->dtype);
-	int64		last_tile = ((first_row + n_rows) * row_bytes - 1) / HART_TILE_BYTES;
+	HartFormat	format = w->weight->format;
+	int64		cols = w->weight->cols;
+	int64		last_tile = hart_tile_of(format, (first_row + n_rows) * cols - 1);
 
 	w->first_row = first_row;
-	w->first_tile = first_row * row_bytes / HART_TILE_BYTES;
+	w->first_tile = hart_tile_of(format, first_row * cols);
 	w->payload = hart_tiles_pin(ctx->tiles, w->weight->tiles->first + w->first_tile, last_tile - w->first_tile + 1);
 }
 
@@ -238,7 +248,7 @@ static HartMatrix *
 linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 {
 	HartTensor *weight = module->weight;
-	int64		row_bytes = weight->cols * hart_dtype_size(weight->dtype);
+	int64		row_bytes;
 	bool		panels = x->rows >= PANEL_MIN_ROWS;
 	HartMatrix *y;
 	LinearWork	w;
@@ -263,6 +273,7 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 		add_bias(&w, 0, weight->rows);
 		return y;
 	}
+	row_bytes = weight->cols * HART_TILE_BYTES / hart_tile_weights(weight->format);
 	w.scratch_size = panels ? PANEL_ROWS * WIDE_STRIDE + PG_CACHE_LINE_SIZE
 		: FEW_WEIGHT_ROWS * (WIDE_STRIDE + x->rows);
 	w.scratch = hart_context_scratch(ctx, hart_n_threads() * w.scratch_size);
@@ -274,7 +285,7 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 		grain = Max(Max(1, MIN_PIECE_BYTES / row_bytes),
 					Min(PIECE_BYTES / row_bytes, weight->rows / (2 * hart_n_threads())));
 	grain = TYPEALIGN(FEW_WEIGHT_ROWS, grain);
-	rows_at_once = Max(1, hart_tiles_at_once(ctx->tiles) * HART_TILE_BYTES / row_bytes);
+	rows_at_once = Max(1, hart_tiles_at_once(ctx->tiles) * hart_tile_weights(weight->format) / weight->cols);
 	old = hart_context_enter(ctx);
 	for (int64 row = 0; row < weight->rows; row += rows_at_once)
 	{

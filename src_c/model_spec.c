@@ -83,7 +83,7 @@ load_tensors(HartContext *ctx, MemoryContext memory)
 	Oid			types[] = {INT4OID};
 	Datum		args[] = {Int32GetDatum(ctx->config.model_id)};
 
-	if (SPI_execute_with_args("SELECT tensor_id, name, dtype, shape, bytes FROM hart.tensors"
+	if (SPI_execute_with_args("SELECT tensor_id, name, dtype, encoding, shape, bytes FROM hart.tensors"
 							  " WHERE model_id OPERATOR(pg_catalog.=) $1 ORDER BY tensor_id",
 							  1, types, args, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the tensor catalog");
@@ -93,19 +93,20 @@ load_tensors(HartContext *ctx, MemoryContext memory)
 	for (int i = 0; i < ctx->n_tensors; i++)
 	{
 		HartTensor *tensor = &ctx->tensors[i];
+		int64		bytes = DatumGetInt64(spi_value(i, 6));
 
 		tensor->name = MemoryContextStrdup(memory, TextDatumGetCString(spi_value(i, 2)));
-		tensor->dtype = hart_parse_dtype(TextDatumGetCString(spi_value(i, 3)));
+		tensor->format = hart_parse_format(TextDatumGetCString(spi_value(i, 3)), TextDatumGetCString(spi_value(i, 4)));
 		tensor->tiles = &ctx->ranges[i];
 		tensor->tiles->tensor_id = DatumGetInt32(spi_value(i, 1));
-		tensor->tiles->bytes = DatumGetInt64(spi_value(i, 5));
-		if (!hart_tensor_shape(DatumGetArrayTypeP(spi_value(i, 4)), tensor->dtype, tensor->tiles->bytes,
-							   &tensor->rows, &tensor->cols))
+		tensor->tiles->format = tensor->format;
+		if (!hart_tensor_shape(DatumGetArrayTypeP(spi_value(i, 5)), hart_format_dtype(tensor->format), bytes, &tensor->rows, &tensor->cols))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("tensor \"%s\" of model \"%s\" has a shape that does not fit its " INT64_FORMAT " bytes",
-							tensor->name, ctx->config.name, tensor->tiles->bytes),
+							tensor->name, ctx->config.name, bytes),
 					 errhint("Drop the model and ingest it again.")));
+		tensor->tiles->n = tensor->rows * tensor->cols;
 	}
 }
 

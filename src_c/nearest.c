@@ -78,11 +78,10 @@ careful_cosine(const HartEmbeddingRows *r, const float *unit, int64 row)
 
 	for (int64 col = 0; col < r->embedding->cols;)
 	{
-		const char *weights;
 		float		wide[64];
-		size_t		n = Min(hart_embedding_stretch(r, row, col, &weights), lengthof(wide));
+		size_t		n = Min((size_t) (r->embedding->cols - col), lengthof(wide));
 
-		hart_kernels->widen[r->embedding->dtype] (weights, wide, n);
+		hart_embedding_widen(r, row, col, n, wide);
 		for (size_t i = 0; i < n; i++)
 		{
 			dot += (double) wide[i] * unit[col + i];
@@ -93,19 +92,30 @@ careful_cosine(const HartEmbeddingRows *r, const float *unit, int64 row)
 	return squares > 0 && isfinite(squares) ? (float) Min(1.0, Max(-1.0, dot / sqrt(squares))) : NAN;
 }
 
-/* Cosine of a row and a vector of length 1 */
+/*
+ * Cosine of a row and a vector of length 1. The sums are taken over HART_DOT_DEPTH columns at a time, wherever
+ * the tiles end, so that a cosine depends on the two vectors alone.
+ */
 static inline float
 cosine(const HartEmbeddingRows *r, const float *unit, int64 row)
 {
+	const HartEmbedding *e = r->embedding;
 	float		sums[2] = {0, 0};
 
-	for (int64 col = 0; col < r->embedding->cols;)
+	for (int64 col = 0; col < e->cols; col += HART_DOT_DEPTH)
 	{
-		const char *weights;
-		size_t		n = hart_embedding_stretch(r, row, col, &weights);
+		size_t		n = Min(HART_DOT_DEPTH, e->cols - col);
+		HartWeightPlace place = hart_place_of(e->format, row * e->cols + col);
+		float		wide[HART_DOT_DEPTH];
 
-		hart_kernels->dot_and_squares[r->embedding->dtype] (weights, unit + col, n, sums);
-		col += n;
+		if (!hart_is_packed(e->format) && place.index + n <= (size_t) hart_tile_weights(e->format))
+			hart_kernels->dot_and_squares[e->format] (r->payload[place.tile - r->first_tile] +
+													  place.index * hart_dtype_size((HartDtype) e->format), unit + col, n, sums);
+		else
+		{
+			hart_embedding_widen(r, row, col, n, wide);
+			hart_kernels->dot_and_squares[HART_F32] (wide, unit + col, n, sums);
+		}
 	}
 	if (!(sums[1] > LEAST_SQUARES && sums[1] < MOST_SQUARES))
 		return careful_cosine(r, unit, row);
@@ -134,7 +144,7 @@ static float *
 all_cosines(HartEmbedding *e, const float *vector)
 {
 	int64		at_once = hart_embedding_open_tiles(e);
-	int64		row_bytes = e->cols * hart_dtype_size(e->dtype);
+	int64		row_bytes = e->cols * HART_TILE_BYTES / hart_tile_weights(e->format);
 	CosineWork	w = {.unit = unit_vector(vector, e->cols)};
 
 	w.cosines = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * Max(e->rows, 1));

@@ -87,7 +87,7 @@ block_task(void *arg, size_t begin, size_t end, int worker)
 
 		for (size_t j = 0; j < n; j++)
 		{
-			hart_embedding_widen(&w->rows, first + j, panel + j * w->cols);
+			hart_embedding_widen(&w->rows, first + j, 0, w->cols, panel + j * w->cols);
 			scale[j] = w->skip[first + j] ? 0 : inverse_norm(panel + j * w->cols, w->cols);
 		}
 		hart_kernels->gemm_nt(m, n, w->cols, w->unit + begin * w->cols, w->cols, panel, w->cols, products, PANEL_ROWS, false);

@@ -102,7 +102,7 @@ hash_spec(const HartContext *ctx)
 	for (int i = 0; i < ctx->n_tensors; i++)
 	{
 		const HartTensor *tensor = &ctx->tensors[i];
-		const int64 shape[] = {tensor->dtype, tensor->rows, tensor->cols, tensor->tiles->tensor_id};
+		const int64 shape[] = {tensor->format, tensor->rows, tensor->cols, tensor->tiles->tensor_id};
 
 		hash = hash_more(hash, tensor->name, strlen(tensor->name));
 		hash = hash_more(hash, shape, sizeof(shape));

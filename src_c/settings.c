@@ -35,7 +35,19 @@ static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512"}
 int			hart_pin_percent = 75;
 int			hart_prefix_cache = 64;
 
+typedef enum
+{
+	TILES_AUTO, TILES_PLAIN
+} TileEncoding;
+
+static const struct config_enum_entry tile_encoding_options[] = {
+	{"auto", TILES_AUTO, false},
+	{"plain", TILES_PLAIN, false},
+	{NULL, 0, false}
+};
+
 static int	threads = 0;
+static int	tile_encoding = TILES_AUTO;
 static int	kernel = KERNEL_AUTO;
 static char *default_model = NULL;
 static char *model_directory = NULL;
@@ -142,6 +154,11 @@ hart_settings_init(void)
 							"A prompt that begins like an earlier one takes up from there. 0 turns that off.", &hart_prefix_cache,
 							64, 0, MAX_KILOBYTES / 1024,
 							PGC_USERSET, GUC_UNIT_MB, NULL, assign_prefix_cache, NULL);
+	DefineCustomEnumVariable("hart.tile_encoding",
+							 "How hart.ingest_model stores weights.",
+							 "auto packs each tensor that can be packed without loss; plain keeps the bytes of the checkpoint.", &tile_encoding,
+							 TILES_AUTO, tile_encoding_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("hart");
 #else

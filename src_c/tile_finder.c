@@ -53,7 +53,7 @@ remember_tile(HartTileReader *reader, HeapTuple tuple, Page page)
 	if (hart_tile_key(reader, tuple, HART_TILES_MODEL_ID) != reader->model_id)
 		return false;
 	range = hart_find_tile_range(reader, tensor_id);
-	if (range == NULL || tile_no < 0 || tile_no >= hart_tile_count(range->bytes))
+	if (range == NULL || tile_no < 0 || tile_no >= hart_tile_count(range->format, range->n))
 		return false;
 
 	payload = hart_tile_payload(reader, tuple, range, tile_no);
@@ -318,7 +318,7 @@ check_complete(const HartTileReader *reader)
 	{
 		HartTileRange *range = &reader->ranges[i];
 
-		for (int64 tile_no = 0; tile_no < hart_tile_count(range->bytes); tile_no++)
+		for (int64 tile_no = 0; tile_no < hart_tile_count(range->format, range->n); tile_no++)
 		{
 			int64		ordinal = range->first + tile_no;
 

@@ -223,12 +223,12 @@ find_by_place(HartTileLookup *lookup, int32 tensor_id, int64 tile_no)
 }
 
 const char *
-hart_lookup_tile(HartTileLookup *lookup, int32 tensor_id, int64 tensor_bytes, int64 tile_no, int64 last)
+hart_lookup_tile(HartTileLookup *lookup, int32 tensor_id, HartFormat format, int64 n, int64 tile_no, int64 last)
 {
-	int64		expected = Min(HART_TILE_BYTES, tensor_bytes - tile_no * HART_TILE_BYTES);
 	bool		isnull;
 	bool		found;
 	struct varlena *value;
+	const char *fault;
 	MemoryContext old;
 
 	CHECK_FOR_INTERRUPTS();
@@ -254,9 +254,9 @@ hart_lookup_tile(HartTileLookup *lookup, int32 tensor_id, int64 tensor_bytes, in
 		value = pg_detoast_datum_copy(value);
 		MemoryContextSwitchTo(old);
 	}
-	if ((int64) VARSIZE_ANY_EXHDR(value) != expected)
-		report_damage(lookup, tensor_id, tile_no,
-					  psprintf("has %zu bytes instead of " INT64_FORMAT, VARSIZE_ANY_EXHDR(value), expected));
+	fault = hart_tile_fault(format, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), hart_weights_in_tile(format, n, tile_no));
+	if (fault)
+		report_damage(lookup, tensor_id, tile_no, fault);
 	return VARDATA_ANY(value);
 }
 

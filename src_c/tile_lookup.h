@@ -14,6 +14,8 @@
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
+#include "tile_format.h"
+
 typedef struct HartTileLookup HartTileLookup;
 
 /*
@@ -24,11 +26,11 @@ typedef struct HartTileLookup HartTileLookup;
 extern HartTileLookup *hart_lookup_open(Relation rel, Snapshot snapshot, int32 model_id);
 
 /*
- * The bytes of a tile of a tensor of so many bytes, in place; valid until the next call. Tiles up to last
+ * The payload of a tile of a tensor of n weights, in place; valid until the next call. Tiles up to last
  * are likely to be asked for next, in order. Errors: a tile that is missing, there twice or of a wrong
  * length (ERRCODE_DATA_CORRUPTED).
  */
-extern const char *hart_lookup_tile(HartTileLookup *lookup, int32 tensor_id, int64 tensor_bytes, int64 tile_no, int64 last);
+extern const char *hart_lookup_tile(HartTileLookup *lookup, int32 tensor_id, HartFormat format, int64 n, int64 tile_no, int64 last);
 
 /* let the last tile go; the next call finds it again */
 extern void hart_lookup_release(HartTileLookup *lookup);

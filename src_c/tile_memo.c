@@ -82,7 +82,7 @@ is_of(const HartTileMemo *memo, Relation rel, const HartTileRange *ranges, int n
 	if (!SameFile(memo->file, RelationFile(rel)) || memo->n_ranges != n_ranges)
 		return false;
 	for (int i = 0; i < n_ranges; i++)
-		if (memo->ranges[i].tensor_id != ranges[i].tensor_id || memo->ranges[i].bytes != ranges[i].bytes)
+		if (memo->ranges[i].tensor_id != ranges[i].tensor_id || memo->ranges[i].format != ranges[i].format || memo->ranges[i].n != ranges[i].n)
 			return false;
 	return true;
 }

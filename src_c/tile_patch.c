@@ -4,6 +4,7 @@
  *
  * An UPDATE of hart.weights is one of the tiles that hold the weights, SET payload = hart.patch_tile(payload, …). When another
  * transaction has changed the tile meanwhile, PostgreSQL calls it again with the newer payload, so that neither change is lost.
+ * A packed tile may have no room for what it should hold; hart.patch_fits tells beforehand.
  */
 #include "tile_patch.h"
 
@@ -11,9 +12,10 @@
 
 #include "kernels.h"
 #include "narrow.h"
-#include "tensor.h"
+#include "tile_format.h"
 
 PG_FUNCTION_INFO_V1(hart_patch_tile);
+PG_FUNCTION_INFO_V1(hart_patch_fits);
 
 static void
 report_bad_patch(void)
@@ -24,45 +26,94 @@ report_bad_patch(void)
 			 errhint("Weights are changed by UPDATE hart.weights.")));
 }
 
-static void
-apply(const HartPatch *patch, HartDtype dtype, char *weights, size_t n)
+/* The value that a weight has; error when it is not there */
+static float
+value_at(const HartPatch *patch, HartDtype dtype, const char *weights, size_t n)
 {
-	char	   *at = weights + patch->index * hart_dtype_size(dtype);
 	float		value;
-	HartNarrowing narrowing;
 
 	if (patch->index >= n)
 		report_bad_patch();
-	hart_kernels->widen[dtype] (at, &value, 1);
+	hart_kernels->widen[dtype] (weights + patch->index * hart_dtype_size(dtype), &value, 1);
+	return value;
+}
+
+static void
+check_unchanged(const HartPatch *patch, float value)
+{
 	if (memcmp(&value, &patch->old_bits, sizeof(value)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not update a weight that another transaction has changed"),
 				 errhint("Run the statement again; it will see the new value.")));
+}
+
+static void
+apply(const HartPatch *patch, HartDtype dtype, char *weights)
+{
+	float		value;
+	HartNarrowing narrowing;
+
 	memcpy(&value, &patch->new_bits, sizeof(value));
-	narrowing = hart_narrow(dtype, value, at);
+	narrowing = hart_narrow(dtype, value, weights + patch->index * hart_dtype_size(dtype));
 	if (narrowing != HART_EXACT && narrowing != HART_ROUNDED)
 		report_bad_patch();
 }
 
-/* hart.patch_tile(payload bytea, dtype text, patch bytea) → bytea */
-Datum
-hart_patch_tile(PG_FUNCTION_ARGS)
+/* The weights of a tile with the changes made; each weight must be what it was if check says so */
+static bytea *
+patched(HartFormat format, const bytea *payload, const bytea *patches, bool check)
 {
-	bytea	   *payload = PG_GETARG_BYTEA_P_COPY(0);
-	HartDtype	dtype = hart_parse_dtype(text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	bytea	   *patches = PG_GETARG_BYTEA_PP(2);
+	HartDtype	dtype = hart_format_dtype(format);
+	bytea	   *weights = hart_unpacked_tile(format, payload);
 	size_t		size = VARSIZE_ANY_EXHDR(patches);
-	size_t		n = VARSIZE_ANY_EXHDR(payload) / hart_dtype_size(dtype);
+	size_t		n = VARSIZE_ANY_EXHDR(weights) / hart_dtype_size(dtype);
 
 	if (size % sizeof(HartPatch) != 0)
 		report_bad_patch();
 	for (size_t at = 0; at < size; at += sizeof(HartPatch))
 	{
 		HartPatch	patch;
+		float		value;
 
 		memcpy(&patch, VARDATA_ANY(patches) + at, sizeof(patch));
-		apply(&patch, dtype, VARDATA(payload), n);
+		value = value_at(&patch, dtype, VARDATA(weights), n);
+		if (check)
+			check_unchanged(&patch, value);
+		apply(&patch, dtype, VARDATA(weights));
 	}
+	return weights;
+}
+
+static HartFormat
+format_of(FunctionCallInfo fcinfo)
+{
+	return hart_parse_format(text_to_cstring(PG_GETARG_TEXT_PP(1)), text_to_cstring(PG_GETARG_TEXT_PP(2)));
+}
+
+/* hart.patch_tile(payload bytea, dtype text, encoding text, patch bytea) → bytea */
+Datum
+hart_patch_tile(PG_FUNCTION_ARGS)
+{
+	HartFormat	format = format_of(fcinfo);
+	bytea	   *weights = patched(format, PG_GETARG_BYTEA_PP(0), PG_GETARG_BYTEA_PP(3), true);
+	bytea	   *payload = hart_packed_tile(format, weights);
+
+	/* what was asked beforehand was whether they fit the tile as it was then */
+	if (payload == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not update weights of a tile that another transaction has changed"),
+				 errhint("Run the statement again; it will see the new values.")));
 	PG_RETURN_BYTEA_P(payload);
+}
+
+/* hart.patch_fits(payload bytea, dtype text, encoding text, patch bytea) → boolean */
+Datum
+hart_patch_fits(PG_FUNCTION_ARGS)
+{
+	HartFormat	format = format_of(fcinfo);
+	bytea	   *weights = patched(format, PG_GETARG_BYTEA_PP(0), PG_GETARG_BYTEA_PP(3), false);
+
+	PG_RETURN_BOOL(hart_tile_fits(format, VARDATA(weights), VARSIZE_ANY_EXHDR(weights) / hart_dtype_size(hart_format_dtype(format))));
 }

@@ -65,10 +65,10 @@ hart_tile_key(const HartTileReader *reader, HeapTuple tuple, int attnum)
 const char *
 hart_tile_payload(const HartTileReader *reader, HeapTuple tuple, const HartTileRange *range, int64 tile_no)
 {
-	int64		expected = Min(HART_TILE_BYTES, range->bytes - tile_no * HART_TILE_BYTES);
 	int32		tensor_id = range->tensor_id;
 	bool		isnull;
 	struct varlena *value;
+	const char *fault;
 
 	value = (struct varlena *) DatumGetPointer(heap_getattr(tuple, HART_TILES_PAYLOAD,
 															 RelationGetDescr(reader->rel), &isnull));
@@ -83,9 +83,10 @@ hart_tile_payload(const HartTileReader *reader, HeapTuple tuple, const HartTileR
 		value = pg_detoast_datum_copy(value);
 		MemoryContextSwitchTo(old);
 	}
-	if ((int64) VARSIZE_ANY_EXHDR(value) != expected)
-		hart_report_tile_damage(reader, tensor_id, tile_no,
-								psprintf("has %zu bytes instead of " INT64_FORMAT, VARSIZE_ANY_EXHDR(value), expected));
+	fault = hart_tile_fault(range->format, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value),
+							hart_weights_in_tile(range->format, range->n, tile_no));
+	if (fault)
+		hart_report_tile_damage(reader, tensor_id, tile_no, fault);
 	return VARDATA_ANY(value);
 }
 
@@ -113,7 +114,7 @@ hart_tiles_open(Relation rel, Snapshot snapshot, int32 model_id, HartTileRange *
 	for (int i = 0; i < n_ranges; i++)
 	{
 		ranges[i].first = reader->n_tiles;
-		reader->n_tiles += hart_tile_count(ranges[i].bytes);
+		reader->n_tiles += hart_tile_count(ranges[i].format, ranges[i].n);
 	}
 	if (reader->n_tiles > (int64) n_blocks * MaxHeapTuplesPerPage)
 		ereport(ERROR,

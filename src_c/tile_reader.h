@@ -2,7 +2,7 @@
  * tile_reader.h
  *	  The tiles of one model, read in place from shared buffers.
  *
- * A tensor's bytes are cut in tiles of HART_TILE_BYTES, one heap tuple each. A
+ * A tensor's weights are cut in tiles of up to HART_TILE_BYTES, one heap tuple each. A
  * reader finds the tiles that its snapshot sees, wherever they lie in the table, and
  * either keeps their pages pinned (then a tile is a pointer into shared buffers) or,
  * when they are too many, remembers where they lie and pins what is asked for.
@@ -18,11 +18,14 @@
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
+#include "tile_format.h"
+
 /* what the reader must know of a tensor */
 typedef struct HartTileRange
 {
 	int32		tensor_id;
-	int64		bytes;			/* of the whole tensor */
+	HartFormat	format;
+	int64		n;				/* weights of the whole tensor */
 	int64		first;			/* ordinal of its first tile among the model's; set by the reader */
 } HartTileRange;
 
@@ -52,11 +55,5 @@ extern int64 hart_tiles_at_once(const HartTileReader *reader);
  */
 extern const char *const *hart_tiles_pin(HartTileReader *reader, int64 first, int64 n);
 extern void hart_tiles_unpin(HartTileReader *reader);
-
-static inline int64
-hart_tile_count(int64 bytes)
-{
-	return (bytes + HART_TILE_BYTES - 1) / HART_TILE_BYTES;
-}
 
 #endif							/* HART_TILE_READER_H */

@@ -22,27 +22,55 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/rel.h"
 
-#include "tile_reader.h"
+#include "settings.h"
+#include "tensor.h"
+#include "tile_format.h"
 #include "tile_table.h"
 
 PG_FUNCTION_INFO_V1(hart_write_tiles);
+PG_FUNCTION_INFO_V1(hart_fits_encoding);
 
 #define INSERT_BATCH 64			/* tuples, and pages, a heap_multi_insert */
+#define TASK_TILES 8			/* tiles that a thread packs at a time */
 
-/* Ensure this session is ingesting the model; a call writes megabytes, so a query is cheap */
-static void
-check_own_ingest(int32 model_id)
+/* Some tiles of a tensor, on their way from the checkpoint */
+typedef struct PackWork
 {
-	Oid			types[] = {INT4OID};
-	Datum		args[] = {Int32GetDatum(model_id)};
+	HartFormat	format;
+	const char *weights;		/* of the checkpoint */
+	int64		n;				/* weights */
+	char	   *payloads;		/* bytea of HART_TILE_BYTES for each tile; NULL to see whether they fit */
+	bool		refused[INSERT_BATCH];
+} PackWork;
+
+#define PAYLOAD_SPACE MAXALIGN(VARHDRSZ + HART_TILE_BYTES)
+
+/* Ensure this session is ingesting the model, and look up how the tensor is stored; a call writes megabytes, so a query is cheap */
+static HartFormat
+check_own_ingest(int32 model_id, int32 tensor_id)
+{
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		args[] = {Int32GetDatum(model_id), Int32GetDatum(tensor_id)};
+	HartFormat	format;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT hart.check_own_ingest($1)", 1, types, args, NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args("SELECT t.dtype, t.encoding, hart.check_own_ingest($1) FROM hart.tensors t"
+							  " RIGHT JOIN (VALUES (1)) AS one (n) ON t.model_id OPERATOR(pg_catalog.=) $1 AND t.tensor_id OPERATOR(pg_catalog.=) $2",
+							  2, types, args, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not check the ingest");
+	if (SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("model number %d has no tensor %d", model_id, tensor_id),
+				 errhint("Tensors are numbered in hart.tensors.")));
+	format = hart_parse_format(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
+							   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2));
 	SPI_finish();
+	return format;
 }
 
 /* Ensure the table is the model's, of the caller's, and in no use yet */
@@ -63,6 +91,45 @@ check_target(Relation rel, int32 model_id)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(rel));
 }
 
+/* Pack tiles, or see whether that can be done */
+static void
+pack_task(void *arg, size_t begin, size_t end, int worker)
+{
+	PackWork   *w = arg;
+	size_t		weight_size = hart_dtype_size(hart_format_dtype(w->format));
+
+	for (size_t tile = begin; tile < end; tile++)
+	{
+		const char *weights = w->weights + tile * hart_tile_weights(w->format) * weight_size;
+		int64		n = hart_weights_in_tile(w->format, w->n, tile);
+		char	   *payload = w->payloads + tile * PAYLOAD_SPACE;
+
+		if (w->payloads == NULL)
+			w->refused[tile] = !hart_tile_fits(w->format, weights, n);
+		else
+		{
+			w->refused[tile] = !hart_pack_tile(w->format, weights, n, VARDATA(payload));
+			SET_VARSIZE(payload, VARHDRSZ + hart_tile_size(w->format, n));
+		}
+	}
+}
+
+/* Pack the next tiles, as many as make a batch; returns how many, or -1 when one does not fit */
+static int
+pack_batch(HartFormat format, const char *weights, int64 n, char *payloads)
+{
+	PackWork	w = {.format = format, .weights = weights, .payloads = payloads};
+	int			n_tiles;
+
+	w.n = Min(n, INSERT_BATCH * hart_tile_weights(format));
+	n_tiles = (int) hart_tile_count(format, w.n);
+	hart_run_parallel(n_tiles, TASK_TILES, pack_task, &w);
+	for (int i = 0; i < n_tiles; i++)
+		if (w.refused[i])
+			return -1;
+	return n_tiles;
+}
+
 /* hart.write_tiles(tiles regclass, model_id int, tensor_id int, first_tile int, data bytea) → number of tiles written */
 Datum
 hart_write_tiles(PG_FUNCTION_ARGS)
@@ -73,20 +140,29 @@ hart_write_tiles(PG_FUNCTION_ARGS)
 	int32		first_tile = PG_GETARG_INT32(3);
 	bytea	   *data = PG_GETARG_BYTEA_PP(4);
 	const char *at = VARDATA_ANY(data);
-	int64		left = VARSIZE_ANY_EXHDR(data);
+	int64		left;			/* weights */
 	int32		written = 0;
 	Relation	rel;
 	TupleTableSlot *slots[INSERT_BATCH];
-	bytea	   *payload = palloc(VARHDRSZ + HART_TILE_BYTES);
+	char	   *payloads = palloc(INSERT_BATCH * PAYLOAD_SPACE);
+	HartFormat	format;
+	size_t		weight_size;
 	CommandId	cid = GetCurrentCommandId(true);
 	int			options = HEAP_INSERT_FROZEN | HEAP_INSERT_SKIP_FSM;
 
 	hart_check_version();
 	PreventCommandIfReadOnly("hart.write_tiles()");
-	check_own_ingest(model_id);
+	format = check_own_ingest(model_id, tensor_id);
+	weight_size = hart_dtype_size(hart_format_dtype(format));
+	left = VARSIZE_ANY_EXHDR(data) / weight_size;
+	if (VARSIZE_ANY_EXHDR(data) % weight_size != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%zu bytes are not a whole number of weights", VARSIZE_ANY_EXHDR(data)),
+				 errhint("Pass whole tiles of the tensor, but for the last.")));
 	rel = table_open(relid, RowExclusiveLock);
 	check_target(rel, model_id);
-	if (first_tile < 0 || first_tile > PG_INT32_MAX - hart_tile_count(left))
+	if (first_tile < 0 || first_tile > PG_INT32_MAX - hart_tile_count(format, left))
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("tile %d is out of range", first_tile),
@@ -96,23 +172,27 @@ hart_write_tiles(PG_FUNCTION_ARGS)
 
 	while (left > 0)
 	{
-		int			n = 0;
+		int			n = pack_batch(format, at, left, payloads);
+		int64		packed;
 
 		CHECK_FOR_INTERRUPTS();
-		for (; n < INSERT_BATCH && left > 0; n++)
+		if (n < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("weights do not fit the encoding of tensor %d", tensor_id),
+					 errhint("The checkpoint changed while it was read; ingest it again.")));
+		for (int i = 0; i < n; i++)
 		{
-			int64		bytes = Min(left, HART_TILE_BYTES);
 			Datum		values[4] = {Int32GetDatum(model_id), Int32GetDatum(tensor_id),
-			Int32GetDatum(first_tile + written + n), PointerGetDatum(payload)};
+			Int32GetDatum(first_tile + written + i), PointerGetDatum(payloads + i * PAYLOAD_SPACE)};
 			bool		nulls[4] = {false, false, false, false};
 
-			SET_VARSIZE(payload, VARHDRSZ + bytes);
-			memcpy(VARDATA(payload), at, bytes);
-			ExecStoreHeapTuple(heap_form_tuple(RelationGetDescr(rel), values, nulls), slots[n], true);
-			at += bytes;
-			left -= bytes;
+			ExecStoreHeapTuple(heap_form_tuple(RelationGetDescr(rel), values, nulls), slots[i], true);
 		}
 		heap_multi_insert(rel, slots, n, cid, options, NULL);
+		packed = Min(left, n * hart_tile_weights(format));
+		at += packed * weight_size;
+		left -= packed;
 		written += n;
 		for (int i = 0; i < n; i++)
 			ExecClearTuple(slots[i]);
@@ -121,6 +201,25 @@ hart_write_tiles(PG_FUNCTION_ARGS)
 	for (int i = 0; i < INSERT_BATCH; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
 	table_close(rel, NoLock);
-	pfree(payload);
+	pfree(payloads);
 	PG_RETURN_INT32(written);
+}
+
+/* hart.fits_encoding(dtype text, encoding text, data bytea) → boolean: whether whole tiles of weights, but for the last, fit */
+Datum
+hart_fits_encoding(PG_FUNCTION_ARGS)
+{
+	HartFormat	format = hart_parse_format(text_to_cstring(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	bytea	   *data = PG_GETARG_BYTEA_PP(2);
+	size_t		weight_size = hart_dtype_size(hart_format_dtype(format));
+	int64		n = VARSIZE_ANY_EXHDR(data) / weight_size;
+	int64		batch = INSERT_BATCH * hart_tile_weights(format);
+
+	for (int64 at = 0; at < n; at += batch)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (pack_batch(format, VARDATA_ANY(data) + at * weight_size, n - at, NULL) < 0)
+			PG_RETURN_BOOL(false);
+	}
+	PG_RETURN_BOOL(true);
 }

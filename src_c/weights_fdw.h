@@ -74,9 +74,9 @@ typedef struct HartCatalogTensor
 	int32		tensor_id;
 	text	   *name;
 	HartDtype	dtype;
+	HartFormat	format;
 	int64		rows;
 	int64		cols;
-	int64		bytes;
 	/* what follows is for catalogs with roles only */
 	text	   *relation_type;	/* NULL when the model does not compute with the tensor */
 	bool		is_vector;		/* element i belongs to neuron i: norms and biases */

@@ -254,21 +254,22 @@ static void
 see_tensor(HartScan *scan, HartCatalogTensor *tensor, uint8 *met)
 {
 	HartTileLookup *lookup = hart_catalog_lookup(scan->catalog, tensor->model);
-	int64		n_tiles = (tensor->bytes + HART_TILE_BYTES - 1) / HART_TILE_BYTES;
-	uint32		block[HART_TILE_BYTES / sizeof(uint32)];
+	int64		n = tensor->rows * tensor->cols;
+	int64		n_tiles = hart_tile_count(tensor->format, n);
+	uint32		block[HART_MAX_TILE_WEIGHTS];
 
 	for (int64 tile_no = 0; tile_no < n_tiles; tile_no++)
 	{
-		const char *payload = hart_lookup_tile(lookup, tensor->tensor_id, tensor->bytes, tile_no, n_tiles - 1);
-		int64		bytes = Min(HART_TILE_BYTES, tensor->bytes - tile_no * HART_TILE_BYTES);
+		const char *payload = hart_lookup_tile(lookup, tensor->tensor_id, tensor->format, n, tile_no, n_tiles - 1);
+		int64		held = hart_weights_in_tile(tensor->format, n, tile_no);
 
 		/* aligned, whatever lies in the table */
-		memcpy(block, payload, bytes);
+		hart_unpack_tile(tensor->format, payload, held, block);
 		if (tensor->dtype == HART_F32)
-			for (int64 i = 0; i < bytes / 4; i++)
+			for (int64 i = 0; i < held; i++)
 				see_value(scan->atoms, ((float *) block)[i]);
 		else
-			see_halves(scan->atoms, tensor, (uint16 *) block, bytes / 2, met);
+			see_halves(scan->atoms, tensor, (uint16 *) block, held, met);
 	}
 	hart_lookup_release(lookup);
 }
@@ -456,7 +457,7 @@ hart_estimate_atoms(const HartRestriction *restriction, List *unknown, HartCatal
 			return 10;
 	}
 	for (int i = 0; i < catalog->n_tensors; i++)
-		*tiles += (double) catalog->tensors[i].bytes / HART_TILE_BYTES;
+		*tiles += (double) hart_tile_count(catalog->tensors[i].format, catalog->tensors[i].rows * catalog->tensors[i].cols);
 	/* of values of 16 bits there are never more, and neurons are fewer */
 	return N_HALVES;
 }

@@ -26,11 +26,11 @@
 	" AND ($2 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($2))"
 
 static const char *const queries[] = {
-	"SELECT r.model_id, r.name, t.tensor_id, t.name, t.dtype, t.shape, t.bytes"
+	"SELECT r.model_id, r.name, t.tensor_id, t.name, t.dtype, t.shape, t.bytes, t.encoding"
 	" FROM hart.model_registry r JOIN hart.tensors t ON t.model_id OPERATOR(pg_catalog.=) r.model_id"
 	" WHERE " NAMED " ORDER BY r.model_id, t.tensor_id",
 
-	"SELECT r.model_id, r.name, t.tensor_id, t.name, t.dtype, t.shape, t.bytes,"
+	"SELECT r.model_id, r.name, t.tensor_id, t.name, t.dtype, t.shape, t.bytes, t.encoding,"
 	" o.relation_type, o.parent_space, o.child_space, p.key, c.key, o.atom_id"
 	" FROM hart.model_registry r JOIN hart.tensors t ON t.model_id OPERATOR(pg_catalog.=) r.model_id"
 	" LEFT JOIN hart.tensor_roles o ON o.model_id OPERATOR(pg_catalog.=) t.model_id AND o.tensor_id OPERATOR(pg_catalog.=) t.tensor_id"
@@ -100,35 +100,37 @@ is_null(uint64 row, int n)
 static void
 load_roles(HartCatalogTensor *tensor, uint64 row, MemoryContext memory)
 {
-	if (is_null(row, 8))
+	if (is_null(row, 9))
 		return;
-	tensor->relation_type = text_value(row, 8, memory);
-	tensor->from_tokens = is_null(row, 9);
-	tensor->to_tensor = is_null(row, 10);
+	tensor->relation_type = text_value(row, 9, memory);
+	tensor->from_tokens = is_null(row, 10);
+	tensor->to_tensor = is_null(row, 11);
 	/* hart.tensor_roles: what is a vector leads from a space to itself or to the tensor */
 	tensor->is_vector = tensor->to_tensor ||
-		(!tensor->from_tokens && DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, value(row, 9), value(row, 10))));
+		(!tensor->from_tokens && DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, value(row, 10), value(row, 11))));
 	if (!tensor->from_tokens)
-		tensor->parent_key = (uint64) DatumGetInt64(value(row, 11));
+		tensor->parent_key = (uint64) DatumGetInt64(value(row, 12));
 	if (tensor->to_tensor)
-		tensor->tensor_atom = DatumGetInt64(value(row, 13));
+		tensor->tensor_atom = DatumGetInt64(value(row, 14));
 	else
-		tensor->child_key = (uint64) DatumGetInt64(value(row, 12));
+		tensor->child_key = (uint64) DatumGetInt64(value(row, 13));
 }
 
 static void
 load_tensor(HartCatalogTensor *tensor, uint64 row, bool with_roles, MemoryContext memory)
 {
+	int64		bytes = DatumGetInt64(value(row, 7));
+
 	tensor->tensor_id = DatumGetInt32(value(row, 3));
 	tensor->name = text_value(row, 4, memory);
-	tensor->dtype = hart_parse_dtype(TextDatumGetCString(value(row, 5)));
-	tensor->bytes = DatumGetInt64(value(row, 7));
-	if (!hart_tensor_shape(DatumGetArrayTypeP(value(row, 6)), tensor->dtype, tensor->bytes, &tensor->rows, &tensor->cols) ||
+	tensor->format = hart_parse_format(TextDatumGetCString(value(row, 5)), TextDatumGetCString(value(row, 8)));
+	tensor->dtype = hart_format_dtype(tensor->format);
+	if (!hart_tensor_shape(DatumGetArrayTypeP(value(row, 6)), tensor->dtype, bytes, &tensor->rows, &tensor->cols) ||
 		tensor->rows > PG_INT32_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("tensor \"%s\" of model \"%s\" has a shape that does not fit its " INT64_FORMAT " bytes",
-						text_to_cstring(tensor->name), text_to_cstring(tensor->model->name), tensor->bytes),
+						text_to_cstring(tensor->name), text_to_cstring(tensor->model->name), bytes),
 				 errhint("Drop the model and ingest it again.")));
 	if (with_roles)
 		load_roles(tensor, row, memory);

@@ -6,12 +6,6 @@
 
 #include "tile_reader.h"
 
-static int64
-weights_per_tile(const HartCatalogTensor *tensor)
-{
-	return HART_TILE_BYTES / (int64) hart_dtype_size(tensor->dtype);
-}
-
 double
 hart_job_weights(const HartJob *job)
 {
@@ -22,17 +16,17 @@ hart_job_weights(const HartJob *job)
 static bool
 is_dense(const HartJob *job)
 {
-	return job->tensor->cols <= weights_per_tile(job->tensor) ||
+	return job->tensor->cols <= hart_tile_weights(job->tensor->format) ||
 		hart_int_set_count(job->cols) == (double) job->tensor->cols;
 }
 
 double
 hart_job_tiles(const HartJob *job)
 {
-	double		per_tile = (double) weights_per_tile(job->tensor);
+	double		per_tile = (double) hart_tile_weights(job->tensor->format);
 	double		rows = hart_int_set_count(job->rows);
 	double		cols = hart_int_set_count(job->cols);
-	double		all = (double) hart_tile_count(job->tensor->bytes);
+	double		all = (double) hart_tile_count(job->tensor->format, job->tensor->rows * job->tensor->cols);
 	double		tiles;
 
 	if (is_dense(job))
@@ -54,7 +48,7 @@ hart_walk_begin(HartWalk *walk, HartCatalog *catalog, const HartJob *job)
 	walk->col = job->cols->ranges[0].first;
 	walk->payload = NULL;
 	if (walk->values == NULL)
-		walk->values = MemoryContextAlloc(catalog->memory, HART_TILE_BYTES / 2 * sizeof(float));
+		walk->values = MemoryContextAlloc(catalog->memory, HART_MAX_TILE_WEIGHTS * sizeof(float));
 }
 
 /* Go on to the first column wanted of the next row wanted; false when there is none */
@@ -76,13 +70,13 @@ static void
 need_tile(HartWalk *walk, int64 element, int64 last)
 {
 	HartCatalogTensor *tensor = walk->job->tensor;
-	int64		per_tile = weights_per_tile(tensor);
-	int64		tile_no = element / per_tile;
+	int64		tile_no = hart_tile_of(tensor->format, element);
 
 	if (walk->payload && walk->tile_no == tile_no)
 		return;
 	walk->payload = hart_lookup_tile(hart_catalog_lookup(walk->catalog, tensor->model),
-									 tensor->tensor_id, tensor->bytes, tile_no, last / per_tile);
+									 tensor->tensor_id, tensor->format, tensor->rows * tensor->cols, tile_no,
+									 hart_tile_of(tensor->format, last));
 	walk->tile_no = tile_no;
 }
 
@@ -91,9 +85,9 @@ hart_walk_next(HartWalk *walk, int64 *row, int64 *col, int64 *n)
 {
 	const HartJob *job = walk->job;
 	HartCatalogTensor *tensor = job->tensor;
-	int64		per_tile = weights_per_tile(tensor);
 	int64		element;
 	int64		last;
+	HartWeightPlace place;
 
 	if (walk->col_range >= job->cols->n && !next_row(walk))
 		return false;
@@ -101,11 +95,12 @@ hart_walk_next(HartWalk *walk, int64 *row, int64 *col, int64 *n)
 	last = is_dense(job) ? job->rows->ranges[walk->row_range].last * tensor->cols + job->cols->ranges[job->cols->n - 1].last
 		: walk->row * tensor->cols + job->cols->ranges[walk->col_range].last;
 	need_tile(walk, element, last);
+	place = hart_place_of(tensor->format, element);
 
 	*row = walk->row;
 	*col = walk->col;
-	*n = Min(job->cols->ranges[walk->col_range].last - walk->col + 1, per_tile - element % per_tile);
-	hart_kernels->widen[tensor->dtype] (walk->payload + element % per_tile * hart_dtype_size(tensor->dtype), walk->values, *n);
+	*n = Min(job->cols->ranges[walk->col_range].last - walk->col + 1, hart_tile_weights(tensor->format) - (int64) place.index);
+	hart_widen_tile(tensor->format, walk->payload, place.index, walk->values, *n);
 
 	walk->col += *n;
 	if (walk->col > job->cols->ranges[walk->col_range].last && ++walk->col_range < job->cols->n)

@@ -27,6 +27,7 @@
 #include "utils/tuplesort.h"
 
 #include "narrow.h"
+#include "tile_convert.h"
 #include "tile_patch.h"
 #include "tile_table.h"
 
@@ -41,6 +42,7 @@
 typedef struct Batch
 {
 	HartCatalogTensor *tensor;
+	HartFormat	format;			/* of the tensor now */
 	StringInfoData patch;		/* for the last tile */
 	int64		tile_no;		/* of that tile */
 	Datum	   *tiles;			/* of those before */
@@ -325,41 +327,142 @@ end_tile(Batch *batch)
 	MemoryContextSwitchTo(old);
 }
 
-/* Rewrite the tiles of a batch */
-static void
-write_batch(Batch *batch)
-{
-	HartCatalogTensor *tensor = batch->tensor;
-	Oid			types[] = {INT4OID, INT4OID, TEXTOID, INT4ARRAYOID, BYTEAARRAYOID};
-	Datum		args[5];
-	MemoryContext old;
-	char	   *query;
+#define TILES_OF_BATCH "unnest($5, $6) AS p (tile_no, patch)" \
+	" WHERE t.model_id OPERATOR(pg_catalog.=) $1 AND t.tensor_id OPERATOR(pg_catalog.=) $2" \
+	" AND t.tile_no OPERATOR(pg_catalog.=) p.tile_no"
 
-	end_tile(batch);
-	if (batch->n == 0)
-		return;
-	old = MemoryContextSwitchTo(batch->memory);
-	/* unnest of two arrays is PostgreSQL's own, whatever the search path */
-	query = psprintf("UPDATE hart.tiles_%d AS t SET payload = hart.patch_tile(t.payload, $3, p.patch)"
-					 " FROM unnest($4, $5) AS p (tile_no, patch)"
-					 " WHERE t.model_id OPERATOR(pg_catalog.=) $1 AND t.tensor_id OPERATOR(pg_catalog.=) $2"
-					 " AND t.tile_no OPERATOR(pg_catalog.=) p.tile_no", tensor->model->model_id);
+/* Run a query on the tiles of a batch, connected to SPI; returns how many rows it found */
+static uint64
+run_on_batch(const Batch *batch, const char *query, int expected)
+{
+	const HartCatalogTensor *tensor = batch->tensor;
+	Oid			types[] = {INT4OID, INT4OID, TEXTOID, TEXTOID, INT4ARRAYOID, BYTEAARRAYOID};
+	Datum		args[6];
+
 	args[0] = Int32GetDatum(tensor->model->model_id);
 	args[1] = Int32GetDatum(tensor->tensor_id);
 	args[2] = CStringGetTextDatum(dtype_names[tensor->dtype]);
-	args[3] = PointerGetDatum(construct_array(batch->tiles, batch->n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-	args[4] = PointerGetDatum(construct_array(batch->patches, batch->n, BYTEAOID, -1, false, TYPALIGN_INT));
-	MemoryContextSwitchTo(old);
+	args[3] = CStringGetTextDatum(hart_encoding_name(batch->format));
+	args[4] = PointerGetDatum(construct_array(batch->tiles, batch->n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	args[5] = PointerGetDatum(construct_array(batch->patches, batch->n, BYTEAOID, -1, false, TYPALIGN_INT));
+	/* unnest of two arrays is PostgreSQL's own, whatever the search path */
+	if (SPI_execute_with_args(query, lengthof(types), types, args, NULL, false, 0) != expected)
+		elog(ERROR, "could not read or update tiles");
+	return SPI_processed;
+}
+
+/*
+ * Whether all tiles of a batch have room for what they should hold. hart.patch_fits is dear, so that it is asked only about a
+ * tile and its own patch, after the comparison of their numbers.
+ */
+static bool
+batch_fits(const Batch *batch)
+{
+	uint64		unfit;
+
+	if (!hart_is_packed(batch->format))
+		return true;
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(query, lengthof(types), types, args, NULL, false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "could not update tiles");
-	if (SPI_processed != (uint64) batch->n)
+	unfit = run_on_batch(batch, psprintf("SELECT FROM hart.tiles_%d AS t, " TILES_OF_BATCH
+										 " AND NOT hart.patch_fits(t.payload, $3, $4, p.patch) LIMIT 1",
+										 batch->tensor->model->model_id), SPI_OK_SELECT);
+	SPI_finish();
+	return unfit == 0;
+}
+
+static void write_batch(Batch *batch);
+
+/* Enter a change; changes of a tensor come in order */
+static void
+add_patch(Batch *batch, int64 element, HartPatch patch)
+{
+	HartWeightPlace place = hart_place_of(batch->format, element);
+
+	if (place.tile != batch->tile_no)
+	{
+		end_tile(batch);
+		if (batch->n == BATCH_TILES || batch->bytes >= BATCH_BYTES)
+			write_batch(batch);
+		/* which may have changed the format */
+		place = hart_place_of(batch->format, element);
+	}
+	batch->tile_no = place.tile;
+	patch.index = (uint32) place.index;
+	appendBinaryStringInfo(&batch->patch, (char *) &patch, sizeof(patch));
+}
+
+/* The weights no longer fit the tensor's encoding: store it plain, and enter the changes anew */
+static void
+make_plain(Batch *batch)
+{
+	HartCatalogTensor *tensor = batch->tensor;
+	HartFormat	packed = batch->format;
+	Batch		plain = *batch;
+
+	ereport(NOTICE,
+			(errmsg("tensor \"%s\" of model \"%s\" is stored plain from now on",
+					text_to_cstring(tensor->name), text_to_cstring(tensor->model->name)),
+			 errdetail("Its new weights do not fit the encoding %s.", hart_encoding_name(packed))));
+	hart_make_plain(tensor->model->model_id, tensor->tensor_id);
+	plain.format = (HartFormat) hart_format_dtype(packed);
+	plain.memory = AllocSetContextCreate(batch->memory, "hart plain batch", ALLOCSET_DEFAULT_SIZES);
+	plain.tiles = palloc(sizeof(Datum) * BATCH_TILES);
+	plain.patches = palloc(sizeof(Datum) * BATCH_TILES);
+	plain.n = 0;
+	plain.bytes = 0;
+	plain.tile_no = -1;
+	initStringInfo(&plain.patch);
+	for (int i = 0; i < batch->n; i++)
+	{
+		const bytea *patches = (const bytea *) DatumGetPointer(batch->patches[i]);
+
+		for (size_t at = 0; at < VARSIZE(patches) - VARHDRSZ; at += sizeof(HartPatch))
+		{
+			HartPatch	patch;
+
+			memcpy(&patch, VARDATA(patches) + at, sizeof(patch));
+			add_patch(&plain, DatumGetInt32(batch->tiles[i]) * hart_tile_weights(packed) + patch.index, patch);
+		}
+	}
+	write_batch(&plain);
+	pfree(plain.tiles);
+	pfree(plain.patches);
+	pfree(plain.patch.data);
+	batch->format = plain.format;
+	batch->tile_no = -1;
+}
+
+/* Rewrite the tiles of a batch */
+static void
+write_tiles(const Batch *batch)
+{
+	const HartCatalogTensor *tensor = batch->tensor;
+	uint64		written;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	written = run_on_batch(batch, psprintf("UPDATE hart.tiles_%d AS t SET payload = hart.patch_tile(t.payload, $3, $4, p.patch)"
+										   " FROM " TILES_OF_BATCH, tensor->model->model_id), SPI_OK_UPDATE);
+	SPI_finish();
+	if (written != (uint64) batch->n)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg(UINT64_FORMAT " of %d tiles of tensor \"%s\" were changed", SPI_processed, batch->n, text_to_cstring(tensor->name)),
+				 errmsg(UINT64_FORMAT " of %d tiles of tensor \"%s\" were changed", written, batch->n, text_to_cstring(tensor->name)),
 				 errhint("The others were deleted meanwhile, or a trigger or policy on hart.tiles_%d keeps them.", tensor->model->model_id)));
-	SPI_finish();
+}
+
+/* Write what was collected */
+static void
+write_batch(Batch *batch)
+{
+	end_tile(batch);
+	if (batch->n == 0)
+		return;
+	if (batch_fits(batch))
+		write_tiles(batch);
+	else
+		make_plain(batch);
 	MemoryContextReset(batch->memory);
 	batch->n = 0;
 	batch->bytes = 0;
@@ -425,9 +528,8 @@ write_changes(Modify *modify)
 	{
 		int64		key;
 		int64		element;
-		int64		per_tile;
 		HartCatalogTensor *tensor;
-		HartPatch	patch;
+		HartPatch	patch = {0};
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(modify->slot);
@@ -438,8 +540,6 @@ write_changes(Modify *modify)
 		last_key = key;
 		tensor = &modify->catalog->tensors[key >> ELEMENT_BITS];
 		element = key & ((INT64CONST(1) << ELEMENT_BITS) - 1);
-		per_tile = HART_TILE_BYTES / (int64) hart_dtype_size(tensor->dtype);
-		patch.index = (uint32) (element % per_tile);
 		patch.old_bits = (uint32) DatumGetInt32(modify->slot->tts_values[1]);
 		patch.new_bits = (uint32) DatumGetInt32(modify->slot->tts_values[2]);
 		if (patch.old_bits == patch.new_bits)
@@ -448,16 +548,12 @@ write_changes(Modify *modify)
 		{
 			write_batch(&batch);
 			batch.tensor = tensor;
+			/* plain tensors stay plain; others may have become so since the statement began */
+			batch.format = hart_is_packed(tensor->format) ? hart_lock_encoding(tensor->model->model_id, tensor->tensor_id) : tensor->format;
+			batch.tile_no = -1;
 			embedding = is_embedding(tensor);
 		}
-		else if (element / per_tile != batch.tile_no)
-		{
-			end_tile(&batch);
-			if (batch.n == BATCH_TILES || batch.bytes >= BATCH_BYTES)
-				write_batch(&batch);
-		}
-		batch.tile_no = element / per_tile;
-		appendBinaryStringInfo(&batch.patch, (char *) &patch, sizeof(patch));
+		add_patch(&batch, element, patch);
 		if (embedding)
 			note_row(&modify->embedding, tensor, element / tensor->cols);
 	}

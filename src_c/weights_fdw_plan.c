@@ -86,7 +86,7 @@ add_job(const HartJob *job, List *unknown, Estimate *estimate)
 	estimate->fetched += rows * cols;
 	/* the tiles of a row are there once for each row; those of a column at most as often as there are rows */
 	estimate->tiles += Max(1, hart_job_tiles(job) * (rows / all_rows) *
-						   (job->tensor->cols * hart_dtype_size(job->tensor->dtype) > HART_TILE_BYTES ? cols / all_cols : 1));
+						   (job->tensor->cols > hart_tile_weights(job->tensor->format) ? cols / all_cols : 1));
 	estimate->jobs += 1;
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import safetensors
 
 from .errors import BAD_FILE_FORMAT, INVALID_PARAMETER_VALUE, UNDEFINED_FILE, HartError, quoted
-from .files import changed, exists, identity, native, open_regular, read_exactly, read_small
+from .files import changed, exists, identity, native, open_regular, read_at, read_exactly, read_small
 from .jsonfile import parse_object
 
 SINGLE = "model.safetensors"
@@ -197,6 +197,11 @@ class ShardReader:
             data = self.read(min(size, left))
             left -= len(data)
             yield data
+
+    def peek(self, tensor, size):
+        """The same pieces ahead of time: neither the place in the file nor the hash moves on."""
+        for at in range(0, tensor.size, size):
+            yield read_at(self.file, tensor.offset + at, min(size, tensor.size - at), self.shard.path)
 
     def finish(self):
         """The SHA-256 of the whole file, which must not have changed meanwhile."""

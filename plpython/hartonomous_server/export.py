@@ -16,7 +16,7 @@ from .errors import (
     quoted,
 )
 from .files import check_directory, exists, native, resolve, system_error
-from .modeldir import CHUNK, TILE
+from .modeldir import TILES_AT_ONCE
 from .progress import Progress
 from .report import reported
 
@@ -106,15 +106,15 @@ class TileSource:
         # The inner rows come sorted from an index, which string_agg(… ORDER BY …) would not know: it would sort again.
         sql = (
             "SELECT t.tensor_id, c.data, c.n_tiles = least($2, t.n_tiles - t.first) AS whole FROM"
-            "  (SELECT tensor_id, n_tiles, first FROM hart.tensors,"
+            "  (SELECT tensor_id, dtype, encoding, n_tiles, first FROM hart.tensors,"
             "          LATERAL pg_catalog.generate_series(0, n_tiles - 1, $2) AS first"
             "   WHERE model_id = $1 ORDER BY tensor_id, first) AS t,"
-            " LATERAL (SELECT pg_catalog.string_agg(payload, ''::bytea) AS data, count(*) AS n_tiles"
+            " LATERAL (SELECT pg_catalog.string_agg(hart.unpack_tile(payload, t.dtype, t.encoding), ''::bytea) AS data, count(*) AS n_tiles"
             f"         FROM (SELECT payload FROM {tiles['name']} WHERE model_id = $1 AND tensor_id = t.tensor_id"
             "                AND tile_no >= t.first AND tile_no < least(t.first + $2, t.n_tiles) ORDER BY tile_no) AS ordered) AS c"
             " ORDER BY t.tensor_id, t.first"
         )
-        self.cursor = plpy.cursor(plan(plpy, GD, sql, ["int", "int"]), [model_id, CHUNK // TILE])
+        self.cursor = plpy.cursor(plan(plpy, GD, sql, ["int", "int"]), [model_id, TILES_AT_ONCE])
         size = sum(row["bytes"] for row in self.tensors.values())
         self.progress = Progress(len(self.tensors), size, plpy.notice)
 

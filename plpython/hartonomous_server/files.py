@@ -117,6 +117,22 @@ def read_exactly(file, size, path):
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+def read_at(file, offset, size, path):
+    """`size` bytes of a file from an offset on; its position stays."""
+    pieces = []
+    while size > 0:
+        try:
+            piece = os.pread(file.fileno(), size, offset)
+        except OSError as error:
+            raise system_error("read file", path, error) from None
+        if not piece:
+            raise changed(path)
+        pieces.append(piece)
+        offset += len(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
 def identity(file):
     """What changes when a file is replaced or written to."""
     status = os.fstat(file.fileno())

@@ -10,10 +10,11 @@ from .checkpoint import ShardReader
 from .database import rows
 from .errors import INVALID_NAME, HartError, quoted
 from .files import resolve
-from .modeldir import CHUNK, TILE, TOKENIZER, as_json, read_model
+from .modeldir import TILES_AT_ONCE, TOKENIZER, as_json, read_model
 from .positions import make_linear_chart
 from .progress import INTERVAL, Progress
 from .report import reported
+from .tile_encoding import PLAIN, TILE_BYTES, choose_encoding
 from .token_atoms import read_vocabulary
 from .transaction import Transaction
 
@@ -115,8 +116,17 @@ class Writer:
 
     def write_tensor(self, reader, tensor):
         self.tensor_id += 1
+        encoding = choose_encoding(self.plpy, self.GD, reader, tensor, TILES_AT_ONCE)
+        if encoding != PLAIN:
+            rows(
+                self.plpy,
+                self.GD,
+                "SELECT hart.set_encoding($1, $2, $3)",
+                ["int", "int", "text"],
+                [self.model_id, self.tensor_id, encoding],
+            )
         first_tile = 0
-        for data in reader.chunks(tensor, CHUNK):
+        for data in reader.chunks(tensor, TILES_AT_ONCE * TILE_BYTES[encoding]):
             rows(
                 self.plpy,
                 self.GD,
@@ -124,7 +134,7 @@ class Writer:
                 ["regclass", "int", "int", "int", "bytea"],
                 [self.tiles, self.model_id, self.tensor_id, first_tile, data],
             )
-            first_tile += -(-len(data) // TILE)
+            first_tile += -(-len(data) // TILE_BYTES[encoding])
             self.progress.add(self.tensor_id, len(data))
             self.commit_now_and_then(tensor.name)
 

@@ -9,10 +9,11 @@ from .errors import INVALID_PARAMETER_VALUE, UNDEFINED_FILE, HartError, quoted
 from .files import check_directory, exists, read_small
 from .jsonfile import parse_object
 from .tensors import EMBEDDING, HEAD, check_tensors, parameter_count
+from .tile_encoding import PLAIN, TILE_BYTES
 from .tokenizer import largest_id, load_tokenizer
 
-TILE = 8064  # bytes of a tile's payload: one tile fills one page
-CHUNK = 1040 * TILE  # read and written at once, about 8 MB
+TILES_AT_ONCE = 1040  # read and written at once, about 8 MB
+CHUNK = TILES_AT_ONCE * TILE_BYTES[PLAIN]
 
 CONFIG, GENERATION_CONFIG, TOKENIZER = "config.json", "generation_config.json", "tokenizer.json"
 # Kept beside the checkpoint, so that an export is complete. The first two must be there.
@@ -129,7 +130,7 @@ def as_json(model):
                 "shape": list(tensor.shape),
                 "dtype": tensor.dtype,
                 "bytes": tensor.size,
-                "n_tiles": -(-tensor.size // TILE),
+                "n_tiles": -(-tensor.size // TILE_BYTES[PLAIN]),
                 "file": tensor.file,
                 "file_offset": tensor.offset,
             }

@@ -53,13 +53,13 @@ SELECT is(eos_token_ids, '{2}', 'the end of text') FROM hart.model_registry WHER
 SELECT is((SELECT array_agg(name ORDER BY name) FROM hart.tensors WHERE model_id = :b), (SELECT array_agg(DISTINCT tensor ORDER BY tensor) FROM weight WHERE model = 'b'), 'tensors under their names');
 SELECT is_empty(format('SELECT t.name FROM hart.tensors AS t JOIN (SELECT tensor, max(row) AS rows, max(col) AS cols FROM weight WHERE model = ''b'' GROUP BY tensor) AS w ON w.tensor = t.name
                         WHERE model_id = %s AND shape <> CASE WHEN cardinality(shape) = 1 THEN ARRAY[cols] ELSE ARRAY[rows, cols] END', :b), 'with their shapes');
-SELECT is_empty('SELECT name FROM hart.tensors WHERE n_tiles <> ceil(bytes / 8064.0)', 'and number of tiles');
+SELECT is_empty('SELECT name FROM hart.tensors WHERE n_tiles <> ceil(bytes / CASE encoding WHEN ''plain'' THEN 8064.0 WHEN ''bf12'' THEN 10496.0 END)', 'and number of tiles');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM hart.model_files WHERE model_id = :b), '{config.json,model.safetensors,tokenizer.json}', 'files');
 SELECT is_empty('SELECT name FROM hart.model_files WHERE NOT is_checkpoint AND (size <> length(content) OR sha256 <> sha256(content))', 'kept whole, with their hash');
 SELECT is(length(content) + (SELECT sum(bytes) FROM hart.tensors WHERE model_id = :b), size::numeric, 'of a checkpoint the header is kept; the rest is tiles') FROM hart.model_files WHERE model_id = :b AND is_checkpoint;
 SELECT is_empty(format('SELECT t.name FROM hart.tensors AS t JOIN hart.model_files AS f USING (model_id) WHERE model_id = %s AND is_checkpoint AND (file <> f.name OR file_offset < length(content) OR file_offset + bytes > size)', :b),
                 'tensors know where they were');
-SELECT is(sha256(content || (SELECT string_agg(payload, '' ORDER BY file_offset, tile_no) FROM hart.tiles JOIN hart.tensors USING (model_id, tensor_id) WHERE model_id = :b)), sha256, 'header and tiles are the file, bit for bit')
+SELECT is(sha256(content || (SELECT string_agg(hart.unpack_tile(payload, dtype, encoding), '' ORDER BY file_offset, tile_no) FROM hart.tiles JOIN hart.tensors USING (model_id, tensor_id) WHERE model_id = :b)), sha256, 'header and tiles are the file, bit for bit')
 FROM hart.model_files WHERE model_id = :b AND is_checkpoint;
 
 -- A name that is taken, and one that is free again

@@ -132,9 +132,9 @@ SELECT pg_temp.refused('SELECT * FROM hart.weights WHERE model = ''f32''', '4250
 ROLLBACK TO s;
 
 -- The function behind it
-SELECT is(hart.patch_tile('\x0000803f00000040', 'F32', '\x010000000000004000004040'), '\x0000803f00004040', 'a patch changes one weight');
-SELECT pg_temp.refused('SELECT hart.patch_tile(''\x0000803f'', ''F32'', ''\x000000000000000000004040'')', '40001', 'not one that is another by now');
-SELECT pg_temp.refused(format('SELECT hart.patch_tile(%L, %L, %L)', tile, dtype, patch), '22023') FROM (VALUES ('\x0000803f', 'F32', '\x01000000000000000000803f'), ('\x0000803f', 'F32', '\x0000'), ('\x0000803f', 'F8', ''), ('\x', 'BF16', '\x000000000000000000000000')) AS t (tile, dtype, patch);
+SELECT is(hart.patch_tile('\x0000803f00000040', 'F32', 'plain', '\x010000000000004000004040'), '\x0000803f00004040', 'a patch changes one weight');
+SELECT pg_temp.refused('SELECT hart.patch_tile(''\x0000803f'', ''F32'', ''plain'', ''\x000000000000000000004040'')', '40001', 'not one that is another by now');
+SELECT pg_temp.refused(format('SELECT hart.patch_tile(%L, %L, %L, %L)', tile, dtype, 'plain', patch), '22023') FROM (VALUES ('\x0000803f', 'F32', '\x01000000000000000000803f'), ('\x0000803f', 'F32', '\x0000'), ('\x0000803f', 'F8', ''), ('\x', 'BF16', '\x000000000000000000000000')) AS t (tile, dtype, patch);
 
 SET LOCAL client_min_messages = notice;
 SET TRANSACTION READ ONLY;
