@@ -13,6 +13,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "linear_q8.h"
 #include "matrix.h"
 #include "settings.h"
 
@@ -271,6 +272,11 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 	{
 		memset(y->data, 0, hart_matrix_elements(y) * sizeof(float));
 		add_bias(&w, 0, weight->rows);
+		return y;
+	}
+	if (weight->format == HART_Q8)
+	{
+		hart_linear_q8(ctx, weight, w.bias, x, y);
 		return y;
 	}
 	row_bytes = weight->cols * HART_TILE_BYTES / hart_tile_weights(weight->format);
