@@ -44,7 +44,7 @@ SELECT is((SELECT array_agg(name::text ORDER BY name) FROM function WHERE lannam
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND NOT coalesce(proconfig::text ~ ''search_path=pg_catalog, pg_temp'', false)', 'functions with the owner''s rights have a search path of their own');
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND lanname NOT IN (''sql'', ''plpgsql'')', 'and are in SQL or PL/pgSQL');
 SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE prosecdef),
-          ARRAY['abort_ingest', 'add_merges', 'add_model_file', 'add_neurons', 'add_tokens', 'begin_chart', 'begin_ingest', 'drop_dead_ingests', 'drop_neighbourhood_charts', 'finish_chart', 'finish_ingest', 'forget_model', 'note_progress', 'set_encoding', 'store_text'], 'they are those that write the catalog');
+          ARRAY['abort_ingest', 'add_merges', 'add_model_file', 'add_neurons', 'add_tokens', 'begin_chart', 'begin_ingest', 'begin_quantize', 'copy_vocabulary', 'drop_dead_ingests', 'drop_neighbourhood_charts', 'finish_chart', 'finish_ingest', 'forget_model', 'note_progress', 'set_encoding', 'store_text'], 'they are those that write the catalog');
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND (provolatile <> ''v'' OR proparallel <> ''u'')', 'what writes is volatile and unsafe in parallel');
 SELECT is_empty('SELECT name FROM function WHERE lanname = ''plpython3u'' AND proparallel = ''s'' AND proname <> ''softmax''', 'Python functions that query stay out of parallel workers');
 
