@@ -83,15 +83,24 @@ hart_q8_widen(const void *tile, size_t index, float *out, size_t n)
 	while (n > 0)
 	{
 		size_t		b = index / HART_Q8_BLOCK;
-		size_t		i = index % HART_Q8_BLOCK;
-		size_t		end = n < HART_Q8_BLOCK - i ? i + n : HART_Q8_BLOCK;
+		size_t		first = index % HART_Q8_BLOCK;
+		size_t		taken = n < HART_Q8_BLOCK - first ? n : HART_Q8_BLOCK - first;
 		HartQ8Block block = hart_q8_block(header, b);
 		float		scale = hart_q8_scale(from + 2 * b);
+		uint8_t		rounded[HART_Q8_BLOCK];
+		float		values[HART_Q8_BLOCK];
+		float	   *to = taken == HART_Q8_BLOCK ? out : values;
 
-		n -= end - i;
-		index += end - i;
-		for (; i < end; i++)
-			*out++ = (float) ((uint8_t) from[block.at + i / 4 * block.stride + i % 4] - 128) * scale;
+		/* all of the block, in loops that compilers make vectors of */
+		for (size_t quad = 0; quad < HART_Q8_QUADS; quad++)
+			memcpy(rounded + 4 * quad, from + block.at + quad * block.stride, 4);
+		for (int i = 0; i < HART_Q8_BLOCK; i++)
+			to[i] = (float) (rounded[i] - 128) * scale;
+		if (to == values)
+			memcpy(out, values + first, taken * sizeof(float));
+		out += taken;
+		index += taken;
+		n -= taken;
 	}
 }
 
