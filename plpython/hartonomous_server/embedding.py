@@ -2,7 +2,14 @@
 
 from .database import rows, scalar
 from .dtype import SIZES, decode, encode
-from .errors import DATA_CORRUPTED, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, SERIALIZATION_FAILURE, HartError, quoted
+from .errors import (
+    DATA_CORRUPTED,
+    FEATURE_NOT_SUPPORTED,
+    INVALID_PARAMETER_VALUE,
+    SERIALIZATION_FAILURE,
+    HartError,
+    quoted,
+)
 from .tensors import EMBEDDING
 from .tile_encoding import PLAIN, QUANTIZED, TILE_BYTES
 

@@ -11,13 +11,13 @@ from .transaction import Transaction
 
 # What the two models are compared on when no text is named: plain prose of several kinds, some hundred tokens.
 TEXT = (
-    "The lighthouse stood at the end of the stone pier, and every evening the keeper climbed its one hundred and twelve "
-    "steps to light the lamp. From the gallery he could see the harbour, the fishing boats on their way home, and beyond "
-    "them the open sea. One night a small girl knocked at his door. \"My father has not come back,\" she said. \"Can you "
-    "see him from up there?\"\n\n"
-    "A database is an organised collection of data that can be searched and changed by many people at the same time. Each "
-    "change is part of a transaction: either all of its steps take effect, or none of them does. In 1970 Edgar F. Codd "
-    "proposed to store data in tables, whose rows can be combined by the values in their columns."
+    "The lighthouse stood at the end of the stone pier, and every evening the keeper climbed its one hundred and "
+    "twelve steps to light the lamp. From the gallery he could see the harbour, the fishing boats on their way home, "
+    "and beyond them the open sea. One night a small girl knocked at his door. \"My father has not come back,\" she "
+    "said. \"Can you see him from up there?\"\n\n"
+    "A database is an organised collection of data that can be searched and changed by many people at the same time. "
+    "Each change is part of a transaction: either all of its steps take effect, or none of them does. In 1970 Edgar F. "
+    "Codd proposed to store data in tables, whose rows can be combined by the values in their columns."
 )
 
 
@@ -72,7 +72,8 @@ def sizes(plpy, GD, source, model):
         plpy,
         GD,
         "SELECT count(*) FILTER (WHERE t.encoding = 'q8') AS quantized, count(*) AS n,"
-        " pg_catalog.pg_relation_size(hart.tiles_of($1)) AS before, pg_catalog.pg_relation_size(hart.tiles_of($2)) AS after"
+        " pg_catalog.pg_relation_size(hart.tiles_of($1)) AS before,"
+        " pg_catalog.pg_relation_size(hart.tiles_of($2)) AS after"
         " FROM hart.tensors t WHERE t.model_id = $2",
         ["int", "int"],
         [source, model],
