@@ -5,11 +5,12 @@ import hashlib
 import pytest
 from hartonomous_server import export, ingest
 from hartonomous_server.checkpoint import SINGLE
-from hartonomous_server.modeldir import CHUNK, TILE
 from hartonomous_server.progress import Progress
+from hartonomous_server.tile_encoding import PLAIN, TILE_BYTES
 
 from standin import GD, Plpy
 
+TILE = TILE_BYTES[PLAIN]
 STEPS = ("begin_ingest", "add_model_file", "write_tiles", "finish_ingest", "abort_ingest", "COMMIT", "ROLLBACK")
 
 
@@ -49,8 +50,7 @@ def test_all_bytes_in_order(model_folder):
 
 
 def test_chunks_are_whole_tiles(model_folder, monkeypatch):
-    assert CHUNK % TILE == 0
-    monkeypatch.setattr(ingest, "CHUNK", 2 * TILE)
+    monkeypatch.setattr(ingest, "TILES_AT_ONCE", 2)
     plpy = database()
     ingest.ingest_model(plpy, GD(), str(model_folder(vocab_size=1300)), None)
     chunks = [(args[3], len(args[4])) for sql, args in plpy.statements if "write_tiles" in sql and args[2] == 1]

@@ -6,7 +6,7 @@ import os
 import pytest
 from hartonomous_server.checkpoint import INDEX, SINGLE
 from hartonomous_server.config import parse_config
-from hartonomous_server.modeldir import TILE, as_json, read_model
+from hartonomous_server.modeldir import as_json, read_model
 from hartonomous_server.tensors import EMBEDDING, HEAD, expected_shapes
 
 from samples import TOKENIZER, random_tensors, write_safetensors
@@ -35,9 +35,9 @@ def test_described(model_folder):
 
 
 def test_tiles_are_counted_up(model_folder):
-    folder = model_folder(vocab_size=TILE // 32 + 1)
+    folder = model_folder(vocab_size=8064 // 32 + 1)
     embedding = next(t for t in as_json(read_model(str(folder)))["tensors"] if t["name"] == EMBEDDING)
-    assert embedding["bytes"] == TILE + 32 and embedding["n_tiles"] == 2
+    assert embedding["bytes"] == 8064 + 32 and embedding["n_tiles"] == 2
 
 
 def test_small_files_are_kept(model_folder):
