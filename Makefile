@@ -17,8 +17,10 @@ SQL_PARTS = \
 	sql/charts.sql \
 	sql/ingest.sql \
 	sql/vocabulary.sql \
+	sql/tokenizers.sql \
 	sql/neurons.sql \
 	sql/python.sql \
+	sql/tokenize.sql \
 	sql/constraints.sql \
 	sql/positions.sql \
 	sql/geometry_learning.sql \
@@ -27,6 +29,7 @@ SQL_PARTS = \
 	sql/why_near.sql \
 	sql/context.sql \
 	sql/prefix.sql \
+	sql/kv_cache.sql \
 	sql/transformer.sql \
 	sql/generation_options.sql \
 	sql/sampling.sql \
@@ -50,7 +53,7 @@ OBJS        = $(patsubst %.c,%.o,$(sort $(wildcard src_c/*.c)))
 # -Wunused-parameter stays off: fmgr functions that take no argument ignore fcinfo.
 PG_CPPFLAGS = -isystem $(includedir_server) -DHART_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter $(if $(WERROR),-Werror)
-SHLIB_LINK  = -lm -lpthread
+SHLIB_LINK  = -lm -lpthread -lpcre2-8
 
 # Bitcode would serve only to inline these functions into JIT-compiled expressions, and needs clang.
 override with_llvm := no

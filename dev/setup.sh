@@ -16,7 +16,7 @@ server_version() {
 
 packages() {
     local v=$1
-    echo gcc libc6-dev make python3-dev python3-pip python3-venv \
+    echo gcc libc6-dev libpcre2-dev make python3-dev python3-pip python3-venv \
          "postgresql-$v" "postgresql-server-dev-$v" "postgresql-plpython3-$v" \
          "postgresql-$v-postgis-3" "postgresql-$v-pgtap" libtap-parser-sourcehandler-pgtap-perl
 }
@@ -45,7 +45,7 @@ hold_main_cluster() {
 # A PostgreSQL that is not Debian's comes with its extensions from elsewhere too.
 if ! command -v apt-get >/dev/null ||
    { command -v "$PG_CONFIG" >/dev/null && [[ $("$PG_CONFIG" --bindir) != /usr/lib/postgresql/* ]]; }; then
-    note "not Debian's PostgreSQL: expecting server headers, PL/Python, PostGIS, pgTAP, gcc, make and Python with venv and pip"
+    note "not Debian's PostgreSQL: expecting server headers, PL/Python, PostGIS, pgTAP, the headers of PCRE2, gcc, make and Python with venv and pip"
     exit 0
 fi
 

@@ -13,12 +13,15 @@ DECLARE
                                                  logit_bias, seed, min_tokens, stop, stop_tokens, choices, regex, json_schema, grammar);
     -- generations at a time: more gain little speed and take memory
     width CONSTANT integer := 32;
+    most CONSTANT integer := 1000;
     ctx hart.context;
     waiting hart.generation[];
     going hart.generation[] := '{}';
     sequences integer[] := '{}';            -- in the run, of those going: the row of the result
     taking hart.generation[];
     taking_sequences integer[];
+    begun integer := n;                     -- of the continuations of a prompt, which is sequence 0 until the last has begun
+    first_logits hart.matrix;
     logits hart.matrix;
     g hart.generation;
     row_no integer;
@@ -29,6 +32,9 @@ BEGIN
     IF n IS NULL OR n < 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('n must be at least 1, not %s', coalesce(n::text, 'null')),
             HINT = 'It is the number of continuations of each prompt.';
+    ELSIF n > most THEN
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('n must be at most %s, not %s', most, n),
+            HINT = 'Ask several times, with another seed each.';
     ELSIF prompts IS NULL OR array_ndims(prompts) > 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'prompts must be an array of one dimension',
             HINT = 'Pass the prompts in one row, as array_agg does.';
@@ -41,17 +47,22 @@ BEGIN
 
     prompt_no := 0;
     LOOP
-        IF prompt_no < cardinality(prompts) AND cardinality(going) < width THEN
-            -- a prompt is run once for all its continuations, which begin as copies
-            prompt_no := prompt_no + 1;
+        IF cardinality(going) < width AND (begun < n OR prompt_no < cardinality(prompts)) THEN
+            -- a prompt is run once for all its continuations, which begin as copies when there is room for them
+            IF begun = n THEN
+                prompt_no := prompt_no + 1;
+                begun := 0;
+                first_logits := hart.prefill(ctx, waiting[prompt_no].prompt);
+            END IF;
             g := waiting[prompt_no];
+            logits := first_logits;
             taking := '{}';
             taking_sequences := '{}';
-            logits := hart.prefill(ctx, g.prompt);
-            FOR i IN 1 .. n LOOP
-                g.sequence := i - 1;
+            FOR i IN 1 .. least(n - begun, width - cardinality(going)) LOOP
+                g.sequence := begun;
+                begun := begun + 1;
                 taking := taking || hart.constrain(g, model);
-                row_no := (prompt_no - 1) * n + i;
+                row_no := (prompt_no - 1) * n + begun;
                 taking_sequences := taking_sequences || row_no;
                 PERFORM hart.fork_sequence(ctx, 0, row_no, cardinality(g.prompt));
             END LOOP;

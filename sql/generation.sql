@@ -18,7 +18,7 @@ END $$;
 COMMENT ON FUNCTION hart.special_tokens(text[], text) IS 'ids of the special tokens of a model that have these names';
 
 CREATE FUNCTION hart.new_generation(ctx hart.context, prompt integer[], options hart.generation_options, model text, with_text boolean, sequence integer, seed bigint, name text DEFAULT 'prompt') RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     g hart.generation;
 BEGIN
@@ -49,16 +49,14 @@ COMMENT ON FUNCTION hart.new_generation(hart.context, integer[], hart.generation
     'a generation in a run that is open, before its first token; sequence and seed are those of the random numbers, name is what errors call the prompt';
 
 CREATE FUNCTION hart.constrain(g hart.generation, model text) RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     options CONSTANT hart.generation_options := g.options;
 BEGIN
     IF num_nonnulls(options.regex, options.json_schema, options.grammar) > 0 THEN
-        -- special tokens are no text that a constraint speaks of: those that stop may come where it lets the text end
+        -- without one, nothing here starts Python; special tokens are no text that a constraint speaks of: those that stop may come where it lets the text end
         g.constraint_handle := hart.open_constraint(model, options.regex, options.json_schema, options.grammar,
             ARRAY(SELECT t.token_id FROM hart.tokens t WHERE t.model_id = hart.resolve_model(model) AND t.token_id = ANY (options.stop_tokens) AND t.special));
-    END IF;
-    IF g.constraint_handle IS NOT NULL THEN
         g.mask := (hart.constraint_mask(g.constraint_handle, '{}')).mask;
     END IF;
     RETURN g;
@@ -85,7 +83,7 @@ END $$;
 COMMENT ON FUNCTION hart.prefill(hart.context, integer[]) IS 'logits of the token after a prompt, which becomes sequence 0; only what follows the longest beginning that the session remembers is run';
 
 CREATE FUNCTION hart.take_token(g hart.generation, logits hart.matrix, row_no integer DEFAULT 1) RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     options CONSTANT hart.generation_options := g.options;
     complete boolean;

@@ -7,17 +7,17 @@ RETURN CASE WHEN method = 'q8' AND cardinality(shape) = 2 AND shape[2] > 0 AND s
 COMMENT ON FUNCTION hart.quantized_encoding(text, integer[], text) IS
     'how a quantized model stores a tensor: matrices whose rows are a multiple of 64 long in the method''s encoding, the others as they were';
 
-CREATE FUNCTION hart.check_readable(model_id integer, name text) RETURNS void
+CREATE FUNCTION hart.check_readable(model_id integer, name text, caller regrole) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT coalesce(has_table_privilege(hart.calling_role(), hart.tiles_of(model_id), 'SELECT'), false) THEN
+    IF NOT coalesce(has_table_privilege(caller, hart.tiles_of(model_id), 'SELECT'), false) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for model "%s"', name),
             HINT = format('Its owner can GRANT SELECT ON hart.tiles_%s to you.', model_id);
     END IF;
 END $$;
-COMMENT ON FUNCTION hart.check_readable(integer, text) IS 'error unless the calling role may read a model''s tiles';
+COMMENT ON FUNCTION hart.check_readable(integer, text, regrole) IS 'error unless a role may read a model''s tiles';
 
-CREATE FUNCTION hart.begin_quantize(source text, method text, name text, OUT source_id integer, OUT model_id integer, OUT tiles text) RETURNS record
+CREATE FUNCTION hart.begin_quantize(caller regrole, source text, method text, name text, OUT source_id integer, OUT model_id integer, OUT tiles text) RETURNS record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET default_tablespace = '' AS $$
 DECLARE
     original hart.model_registry;
@@ -32,7 +32,7 @@ BEGIN
             HINT = 'SELECT name FROM hart.models lists the models.';
     END IF;
     source_id := original.model_id;
-    PERFORM hart.check_readable(source_id, source);
+    PERFORM hart.check_readable(source_id, source, caller);
     IF original.quantization IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('model "%s" is quantized already', source),
             HINT = format('Quantize the model it was made of, "%s".', original.quantized_from);
@@ -60,19 +60,23 @@ BEGIN
              LATERAL (SELECT CASE e.encoding WHEN 'q8' THEN 'F32' ELSE t.dtype END,
                              CASE e.encoding WHEN 'q8' THEN 4 * t.shape[1]::bigint * t.shape[2] ELSE t.bytes END) AS s (dtype, bytes)
         WHERE t.model_id = source_id;
-        PERFORM hart.make_tile_table(model_id, name);
+        PERFORM hart.make_tile_table(caller, model_id, name);
     EXCEPTION WHEN OTHERS THEN
         PERFORM pg_advisory_unlock(hart.ingest_lock_class(), model_id);
         RAISE;
     END;
 END $$;
+COMMENT ON FUNCTION hart.begin_quantize(regrole, text, text, text) IS 'hart.begin_quantize for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.begin_quantize(regrole, text, text, text) FROM PUBLIC;
+CREATE FUNCTION hart.begin_quantize(source text, method text, name text, OUT source_id integer, OUT model_id integer, OUT tiles text) RETURNS record
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.begin_quantize(text, text, text) IS 'enter a model that is about to be made of another by quantizing it, with its tensors, and make the table for its tiles';
 
-CREATE FUNCTION hart.copy_vocabulary(source_id integer, model_id integer) RETURNS void
+CREATE FUNCTION hart.copy_vocabulary(caller regrole, source_id integer, model_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET session_replication_role = replica AS $$
 BEGIN
-    PERFORM hart.check_own_ingest(model_id);
-    PERFORM hart.check_readable(source_id, (SELECT r.name FROM hart.model_registry r WHERE r.model_id = source_id));
+    PERFORM hart.check_own_ingest(model_id, caller);
+    PERFORM hart.check_readable(source_id, (SELECT r.name FROM hart.model_registry r WHERE r.model_id = source_id), caller);
     INSERT INTO hart.model_files (model_id, name, content, size, sha256, is_checkpoint)
     SELECT copy_vocabulary.model_id, f.name, f.content, f.size, f.sha256, f.is_checkpoint FROM hart.model_files f WHERE f.model_id = source_id;
     PERFORM hart.lock_atoms('token', ARRAY(SELECT DISTINCT t.atom_id FROM hart.tokens t WHERE t.model_id = source_id));
@@ -82,7 +86,15 @@ BEGIN
     FROM (SELECT array_agg(r.parent_id) AS parents, array_agg(r.child_id) AS children, array_agg(r.position) AS positions, array_agg(r.rank) AS ranks
           FROM hart.stored_relations_merge r WHERE r.model_id = source_id) AS m
     WHERE m.parents IS NOT NULL;
+    INSERT INTO hart.tokenizers
+    SELECT (jsonb_populate_record(t, jsonb_build_object('model_id', copy_vocabulary.model_id))).* FROM hart.tokenizers t WHERE t.model_id = source_id;
+    INSERT INTO hart.merge_pairs (model_id, left_id, right_id, merged_id, rank)
+    SELECT copy_vocabulary.model_id, p.left_id, p.right_id, p.merged_id, p.rank FROM hart.merge_pairs p WHERE p.model_id = source_id;
 END $$;
+COMMENT ON FUNCTION hart.copy_vocabulary(regrole, integer, integer) IS 'hart.copy_vocabulary for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.copy_vocabulary(regrole, integer, integer) FROM PUBLIC;
+CREATE FUNCTION hart.copy_vocabulary(source_id integer, model_id integer) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.copy_vocabulary(integer, integer) IS 'give the model that this session is quantizing the files, tokens and merges of its source';
 
 -- With the rights of the caller, who reads the one model and owns the other

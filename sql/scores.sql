@@ -1,14 +1,5 @@
 -- What a model makes of a text: how likely each of its tokens is, which tokens may follow, what it is about.
 
-CREATE FUNCTION hart.token_texts(tokens int[], model text DEFAULT NULL) RETURNS text[]
-LANGUAGE plpython3u STABLE AS $$
-if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
-from hartonomous_server import tokens as package
-return package.token_texts(plpy, GD, tokens, model)
-$$;
-COMMENT ON FUNCTION hart.token_texts(int[], text) IS
-'text of each token, as it follows the one before; special tokens by their names, U+FFFD for a part of a character';
-
 CREATE FUNCTION hart.score_rows(logits hart.matrix, targets integer[], OUT logprob float8, OUT rank integer, OUT entropy float8) RETURNS SETOF record
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 100 AS 'MODULE_PATHNAME', 'hart_score_rows';
 COMMENT ON FUNCTION hart.score_rows(hart.matrix, integer[]) IS

@@ -1,6 +1,12 @@
 /*
  * attention.c
  *	  Causal grouped-query attention over the cached keys and values.
+ *
+ * A head of a row looks at one block of the cache after the other. What it finds in a block, the largest score, the sum of the
+ * exponentials and the sum of the values weighted by them, is computed for all heads of a group at once, since they share the block's keys and
+ * values, and for neighbouring rows. Then it is added to what was found in the blocks before (Milakov and Gimelshein, "Online
+ * normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022). When there are few rows, the threads share out the
+ * blocks; the additions are made in the order of the blocks all the same, so that a row's numbers depend on its own values alone.
  */
 #include "context.h"
 
@@ -8,67 +14,260 @@
 
 #include "int_array.h"
 #include "matrix.h"
+#include "prefix_store.h"
 #include "settings.h"
 
 PG_FUNCTION_INFO_V1(hart_attend);
 PG_FUNCTION_INFO_V1(hart_attend_sequences);
 
+/* heads of rows that are run together, about: enough to make good use of keys and values once they are in the cache */
+#define GROUP_QUERIES 96
 /* multiplications a piece: enough to be worth waking a thread for */
-#define PIECE_WORK 32768
+#define PIECE_WORK 65536
+/* memory for what is found in single blocks, in floats */
+#define MAX_FINDINGS (4 * 1024 * 1024)
+
+/* Rows that follow one another in one sequence */
+typedef struct
+{
+	int64		row;
+	int64		n;
+	int64		position;		/* of the first */
+} RowBlock;
 
 typedef struct
 {
 	HartContext *ctx;
 	int			layer;
+	int			group;			/* heads that share keys and values */
 	HartMatrix *q;				/* (m, n_heads * head_dim) */
 	HartMatrix *out;			/* (m, n_heads * head_dim) */
 	HartKvSequence **sequences; /* (m) of each row */
-	const int32 *positions;		/* (m) in it */
+	RowBlock   *row_blocks;
+	int64		n_row_blocks;
+	int64		most_rows;		/* in a row block */
+	int64		most_blocks;	/* that a row looks at */
+	float	   *findings;		/* (row_blocks, kv_heads, most_blocks, most_rows * group, finding_size) when blocks are shared out */
 	float	   *scratch;		/* scratch_size for each worker */
 	size_t		scratch_size;
 } AttendWork;
 
-/*
- * One head of one row: softmax(q · keys / sqrt(head_dim)) · values over the positions up to its own.
- * The sums run over blocks of the cache, so they are the same whichever rows are run together.
- */
-static void
-attend_head(const AttendWork *w, int64 row, int head, float *scratch)
+/* What a head finds in blocks of the cache: the largest score, the sum of exponentials, then (head_dim) the weighted sum of values */
+enum
 {
-	const HartConfig *config = &w->ctx->config;
-	int			head_dim = config->head_dim;
-	int			kv_head = head / (config->n_heads / config->n_kv_heads);
-	HartKvCache *cache = w->ctx->cache;
-	const HartKvSequence *sequence = w->sequences[row];
-	int64		n = (int64) w->positions[row] + 1;
-	const float *q = hart_matrix_row(w->q, row) + (int64) head * head_dim;
-	float	   *out = hart_matrix_row(w->out, row) + (int64) head * head_dim;
-	float	   *weights = scratch;	/* (n) */
-	float	   *part = scratch + w->scratch_size - head_dim;	/* (head_dim) */
-	float		scale = 1.0f / sqrtf((float) head_dim);
+	LARGEST, SUM, VALUES
+};
 
-	for (int64 at = 0; at < n; at += HART_KV_BLOCK)
-		hart_kernels->scores(q, hart_kv_keys(cache, sequence, w->layer, at / HART_KV_BLOCK, kv_head),
-							 Min(HART_KV_BLOCK, n - at), head_dim, scale, weights + at);
-	hart_kernels->softmax(weights, n);
-	memset(out, 0, sizeof(float) * head_dim);
-	for (int64 at = 0; at < n; at += HART_KV_BLOCK)
+static inline size_t
+finding_size(const AttendWork *w)
+{
+	return VALUES + w->ctx->config.head_dim;
+}
+
+/* How many blocks of the cache the last row of a row block looks at */
+static inline int64
+count_blocks(const RowBlock *rows)
+{
+	return (rows->position + rows->n - 1) / HART_KV_BLOCK + 1;
+}
+
+/* The first row of a row block that sees the first position of a block */
+static inline int64
+first_row(const RowBlock *rows, int64 block)
+{
+	return Max(0, block * HART_KV_BLOCK - rows->position);
+}
+
+/* The queries of a row block that belong to a head of keys, scaled: (rows, group, head_dim) */
+static void
+gather_queries(const AttendWork *w, const RowBlock *rows, int kv_head, float *queries)
+{
+	int64		width = (int64) w->group * w->ctx->config.head_dim;
+	float		scale = 1.0f / sqrtf((float) w->ctx->config.head_dim);
+
+	for (int64 r = 0; r < rows->n; r++)
 	{
-		hart_kernels->weighted_sum(weights + at,
-								   hart_kv_values(cache, sequence, w->layer, at / HART_KV_BLOCK, kv_head),
-								   Min(HART_KV_BLOCK, n - at), head_dim, part);
-		hart_kernels->axpy(1.0f, part, out, head_dim);
+		const float *q = hart_matrix_row(w->q, rows->row + r) + kv_head * width;
+
+		for (int64 i = 0; i < width; i++)
+			queries[r * width + i] = q[i] * scale;
 	}
 }
 
-/* Pieces run over the rows of each head in turn, so that a thread stays with one head's keys */
+/*
+ * Let the heads that share a head of keys look at a block, n rows that see its first `seen` positions.
+ * queries: (n, group, head_dim); weights: (n * group, HART_KV_BLOCK) to work in; found: (n * group, finding_size)
+ */
+static void
+look_at_block(const AttendWork *w, const HartKvSequence *sequence, int kv_head, int64 block, int64 n, int64 seen,
+			  const float *queries, float *weights, float *found)
+{
+	int			head_dim = w->ctx->config.head_dim;
+	size_t		size = finding_size(w);
+	const float *keys = hart_kv_keys(w->ctx->cache, sequence, w->layer, block, kv_head);
+	const float *values = hart_kv_values(w->ctx->cache, sequence, w->layer, block, kv_head);
+
+	hart_kernels->gemm_nn(n * w->group, seen, head_dim, queries, head_dim, keys, HART_KV_BLOCK, weights, HART_KV_BLOCK);
+	for (int64 i = 0; i < n * w->group; i++)
+		found[i * size + SUM] = hart_kernels->exp_sum(weights + i * HART_KV_BLOCK, seen, &found[i * size + LARGEST]);
+	hart_kernels->gemm_nn(n * w->group, head_dim, seen, weights, HART_KV_BLOCK, values, head_dim, found + VALUES, size);
+}
+
+/* The same for a row block, whose last rows may see the whole block and whose first rows perhaps a part of it, or none */
+static void
+look_at_rows(const AttendWork *w, const RowBlock *rows, int kv_head, int64 block, const float *queries, float *weights,
+			 float *found)
+{
+	const HartKvSequence *sequence = w->sequences[rows->row];
+	int64		width = (int64) w->group * w->ctx->config.head_dim;
+	size_t		size = w->group * finding_size(w);
+	int64		whole = Min(rows->n, Max(0, (block + 1) * HART_KV_BLOCK - 1 - rows->position));
+
+	for (int64 r = first_row(rows, block); r < whole; r++)
+		look_at_block(w, sequence, kv_head, block, 1, rows->position + r + 1 - block * HART_KV_BLOCK, queries + r * width, weights,
+					  found + r * size);
+	if (whole < rows->n)
+		look_at_block(w, sequence, kv_head, block, rows->n - whole, HART_KV_BLOCK, queries + whole * width, weights,
+					  found + whole * size);
+}
+
+/* Add what a head found in a block to what it found in those before */
+static void
+add_finding(float *sum, const float *found, int head_dim)
+{
+	float		factor;
+
+	if (found[LARGEST] > sum[LARGEST])
+	{
+		factor = expf(sum[LARGEST] - found[LARGEST]);
+		sum[LARGEST] = found[LARGEST];
+		sum[SUM] = sum[SUM] * factor + found[SUM];
+		for (int d = 0; d < head_dim; d++)
+			sum[VALUES + d] = sum[VALUES + d] * factor + found[VALUES + d];
+	}
+	else
+	{
+		factor = expf(found[LARGEST] - sum[LARGEST]);
+		sum[SUM] += found[SUM] * factor;
+		for (int d = 0; d < head_dim; d++)
+			sum[VALUES + d] += found[VALUES + d] * factor;
+	}
+}
+
+/* The heads of a row block that share a head of keys: all blocks, found already or not */
+static void
+attend_rows(const AttendWork *w, int64 row_block, int kv_head, float *scratch)
+{
+	const RowBlock *rows = &w->row_blocks[row_block];
+	int			head_dim = w->ctx->config.head_dim;
+	size_t		size = finding_size(w);
+	int64		n = rows->n * w->group;
+	float	   *sums = scratch;	/* (n, finding_size) */
+	float	   *queries = sums + n * size;	/* (n, head_dim) */
+	float	   *weights = queries + n * head_dim;	/* (n, HART_KV_BLOCK) */
+	float	   *fresh = weights + n * HART_KV_BLOCK;	/* (n, finding_size) */
+
+	memset(sums, 0, sizeof(float) * n * size);
+	for (int64 i = 0; i < n; i++)
+		sums[i * size + LARGEST] = -INFINITY;
+	if (w->findings == NULL)
+		gather_queries(w, rows, kv_head, queries);
+	for (int64 block = 0; block < count_blocks(rows); block++)
+	{
+		const float *found = fresh;
+
+		if (w->findings == NULL)
+			look_at_rows(w, rows, kv_head, block, queries, weights, fresh);
+		else
+			found = w->findings + ((row_block * w->ctx->config.n_kv_heads + kv_head) * w->most_blocks + block) *
+				w->most_rows * w->group * size;
+		for (int64 i = first_row(rows, block) * w->group; i < n; i++)
+			add_finding(sums + i * size, found + i * size, head_dim);
+	}
+	for (int64 r = 0; r < rows->n; r++)
+	{
+		float	   *out = hart_matrix_row(w->out, rows->row + r) + (int64) kv_head * w->group * head_dim;
+		const float *sum = sums + r * w->group * size;
+
+		for (int head = 0; head < w->group; head++, sum += size)
+			for (int d = 0; d < head_dim; d++)
+				*out++ = sum[VALUES + d] / sum[SUM];
+	}
+}
+
+/* Items are row blocks of each head of keys in turn, so that a thread stays with one head's keys */
 static void
 attend_task(void *arg, size_t begin, size_t end, int worker)
 {
 	const AttendWork *w = arg;
 
 	for (size_t i = begin; i < end; i++)
-		attend_head(w, i % w->q->rows, (int) (i / w->q->rows), w->scratch + worker * w->scratch_size);
+		attend_rows(w, i % w->n_row_blocks, (int) (i / w->n_row_blocks), w->scratch + worker * w->scratch_size);
+}
+
+/* Items are blocks of the cache for each row block and head of keys */
+static void
+find_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const AttendWork *w = arg;
+	float	   *queries = w->scratch + worker * w->scratch_size;
+	float	   *weights = queries + w->most_rows * w->group * w->ctx->config.head_dim;
+
+	for (size_t i = begin; i < end; i++)
+	{
+		int64		block = i % w->most_blocks;
+		int			kv_head = (int) (i / w->most_blocks % w->ctx->config.n_kv_heads);
+		const RowBlock *rows = &w->row_blocks[i / w->most_blocks / w->ctx->config.n_kv_heads];
+
+		if (block >= count_blocks(rows))
+			continue;
+		gather_queries(w, rows, kv_head, queries);
+		look_at_rows(w, rows, kv_head, block, queries, weights, w->findings + i * w->most_rows * w->group * finding_size(w));
+	}
+}
+
+/* Cut the rows in blocks of one sequence each */
+static void
+cut_rows(AttendWork *w, const int32 *positions)
+{
+	int64		most = Max(1, GROUP_QUERIES / w->group);
+	RowBlock   *last = NULL;
+
+	w->row_blocks = palloc(sizeof(RowBlock) * w->q->rows);
+	for (int32 i = 0; i < w->q->rows; i++)
+	{
+		if (last == NULL || last->n == most || w->sequences[i] != w->sequences[i - 1])
+		{
+			last = &w->row_blocks[w->n_row_blocks++];
+			*last = (RowBlock) {.row = i, .position = positions[i]};
+		}
+		last->n++;
+		w->most_rows = Max(w->most_rows, last->n);
+		w->most_blocks = Max(w->most_blocks, count_blocks(last));
+	}
+}
+
+/* Run every head of every row */
+static void
+run_heads(AttendWork *w)
+{
+	const HartConfig *config = &w->ctx->config;
+	int64		n_items = w->n_row_blocks * config->n_kv_heads;
+	int64		queries = w->most_rows * w->group;
+	int64		n_found = n_items * w->most_blocks * queries * finding_size(w);
+	int64		block_work = queries * 2 * HART_KV_BLOCK * config->head_dim;
+	bool		share_out = w->most_blocks > 1 && n_items < 4 * hart_n_threads() && n_found <= MAX_FINDINGS;
+	float	   *memory;
+
+	w->scratch_size = queries * (2 * finding_size(w) + config->head_dim + HART_KV_BLOCK);
+	memory = hart_context_scratch(w->ctx, hart_n_threads() * w->scratch_size + (share_out ? n_found : 0));
+	w->scratch = memory;
+	if (share_out)
+	{
+		w->findings = memory + hart_n_threads() * w->scratch_size;
+		hart_run_parallel(n_items * w->most_blocks, Max(1, PIECE_WORK / block_work), find_task, w);
+	}
+	hart_run_parallel(n_items, share_out ? n_items : Max(1, PIECE_WORK / (block_work * w->most_blocks)), attend_task, w);
 }
 
 /* Ensure a matrix of m rows and n columns */
@@ -82,6 +281,25 @@ check_shape(const HartMatrix *x, int32 m, int64 n, const char *what)
 				 errhint("Pass the projections of the same rows by the same layer.")));
 }
 
+/* Ensure that the session may hold what the rows need; remembered prompts make way */
+static void
+ensure_room(const HartContext *ctx, int32 layer, int64 m, const int32 *sequences, const int32 *positions)
+{
+	int64		needed = hart_kv_needed_bytes(ctx->cache, layer, m, sequences, positions);
+	int64		limit = hart_kv_cache_limit * INT64CONST(1048576);
+
+	while (hart_kv_held_bytes() + needed > limit)
+		if (needed == 0 || !hart_prefix_forget_oldest())
+			break;
+	if (needed > 0 && hart_kv_held_bytes() + needed > limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("keys and values exceed hart.kv_cache_limit (%d MB)", hart_kv_cache_limit),
+				 errdetail("1000 positions of model \"%s\" take %.1f MB.", ctx->config.name,
+						   hart_kv_block_bytes(ctx->cache) / (double) HART_KV_BLOCK * 1000 / 1048576),
+				 errhint("Use a shorter prompt, fewer tokens or fewer sequences at a time, or raise hart.kv_cache_limit.")));
+}
+
 /* Enter k and v as the rows' positions of the layer's cache, then run every head of every row */
 static HartMatrix *
 attend(HartContext *ctx, int32 layer, HartMatrix *q, HartMatrix *k, HartMatrix *v, const int32 *sequences,
@@ -89,7 +307,6 @@ attend(HartContext *ctx, int32 layer, HartMatrix *q, HartMatrix *k, HartMatrix *
 {
 	const HartConfig *config = &ctx->config;
 	AttendWork	w;
-	int64		most = 0;
 
 	if (layer < 0 || layer >= config->n_layers)
 		ereport(ERROR,
@@ -102,17 +319,15 @@ attend(HartContext *ctx, int32 layer, HartMatrix *q, HartMatrix *k, HartMatrix *
 
 	if (ctx->kernels != hart_kernels)
 		ctx->kernels = NULL;
-	w = (AttendWork) {.ctx = ctx, .layer = layer, .q = q, .positions = positions};
+	ensure_room(ctx, layer, q->rows, sequences, positions);
+	w = (AttendWork) {.ctx = ctx, .layer = layer, .group = config->n_heads / config->n_kv_heads, .q = q};
 	w.sequences = hart_kv_append(ctx->cache, layer, q->rows, sequences, positions, k->data, v->data);
 	w.out = hart_matrix_alloc(q->rows, q->cols);
-	for (int32 i = 0; i < q->rows; i++)
-		most = Max(most, (int64) positions[i] + 1);
-	if (q->rows == 0)
-		return w.out;
-	w.scratch_size = most + config->head_dim;
-	w.scratch = hart_context_scratch(ctx, hart_n_threads() * w.scratch_size);
-	hart_run_parallel((size_t) config->n_heads * q->rows, Max(1, PIECE_WORK / (2 * most * config->head_dim)),
-					  attend_task, &w);
+	if (q->rows > 0)
+	{
+		cut_rows(&w, positions);
+		run_heads(&w);
+	}
 	return w.out;
 }
 

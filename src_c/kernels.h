@@ -62,6 +62,20 @@ typedef enum HartFormat
 /* Chains of additions in such a sum, at most: column l is in chain l modulo their number */
 #define HART_CHAINS 16
 
+/* Rows of weights that are packed together, at most */
+#define HART_PACKED_ROWS 32
+
+/* Columns of a packed row: whole steps of all chains */
+static inline size_t
+hart_packed_depth(size_t depth)
+{
+	return (depth + HART_CHAINS - 1) / HART_CHAINS * HART_CHAINS;
+}
+
+/* Floats that HART_PACKED_ROWS rows of weights take, with what keeps chains apart in the cache's sets */
+#define HART_PACKED_GAPS 256
+#define HART_PACKED_FLOATS(depth) (HART_PACKED_ROWS * hart_packed_depth(depth) + HART_PACKED_GAPS)
+
 typedef struct HartKernels
 {
 	const char *name;			/* "portable", "avx2" or "avx512" */
@@ -70,18 +84,21 @@ typedef struct HartKernels
 	float		(*dot) (const float *a, const float *b, size_t n);
 
 	/*
-	 * out[i * 4 + r] = sum over l of x[i * ldx + l] * w[r][l]: m rows of x by
-	 * four rows of weights in their storage dtype at any address, the same one
-	 * twice if need be, over n <= HART_DOT_DEPTH columns.  ahead: how many
-	 * bytes further on the weights lie that will be asked for next, to be
-	 * called into the cache; 0 for nothing.
+	 * y = x * w^T, or y += x * w^T if accumulate, for a few rows of x: m rows, ldx
+	 * apart, by n rows of weights in their storage dtype at any addresses,
+	 * over depth <= HART_DOT_DEPTH columns; rows of y are ldy apart.  next: n
+	 * addresses of next_bytes each that will be asked for next, to be called into
+	 * the cache meanwhile; NULL if next_bytes is 0.
 	 */
-	void		(*dot4[HART_N_DTYPES]) (size_t m, const float *x, size_t ldx,
-										const void *const w[4], size_t n,
-										size_t ahead, float *out);
+	void		(*gemm_rows[HART_N_DTYPES]) (size_t m, size_t n, size_t depth,
+											 const float *x, size_t ldx,
+											 const void *const *w,
+											 const void *const *next, size_t next_bytes,
+											 float *y, size_t ldy,
+											 bool accumulate);
 
 	/*
-	 * One of the sums of dot4, of a row of weights in up to two pieces: the
+	 * One of the sums of gemm_rows, of a row of weights in up to two pieces: the
 	 * first n columns at w, the others at rest; n a multiple of
 	 * HART_CHAINS unless n_rest is 0.  Reads the weights from front to back
 	 * and calls what follows them into the cache: the fastest way through
@@ -118,15 +135,12 @@ typedef struct HartKernels
 	void		(*widen_packed[HART_N_PACKED]) (const void *tile, size_t index,
 												float *out, size_t n);
 
-	/* y[i] += a * x[i] */
-	void		(*axpy) (float a, const float *x, float *y, size_t n);
-
 	/*
 	 * y = x * w^T, or y += x * w^T if accumulate:
 	 *		y[i * ldy + j] (+)= sum over l of x[i * ldx + l] * w[j * ldw + l]
 	 * x: (m, k), w: (n, k), y: (m, n), all row-major, with the distances
 	 * between rows ldx, ldw >= k and ldy >= n.  y overlaps neither x nor w.
-	 * The sums are those of dot4 over each HART_DOT_DEPTH columns, added in
+	 * The sums are those of gemm_rows over each HART_DOT_DEPTH columns, added in
 	 * order.  Meant for a w that stays in the L2 cache.
 	 */
 	void		(*gemm_nt) (size_t m, size_t n, size_t k,
@@ -134,6 +148,23 @@ typedef struct HartKernels
 							const float *w, size_t ldw,
 							float *y, size_t ldy,
 							bool accumulate);
+
+	/*
+	 * The same product over depth <= HART_DOT_DEPTH columns for many rows of x: both
+	 * sides are packed first, in an order of the set's own.
+	 *
+	 * pack_x: up to x_rows rows of x, into rows * hart_packed_depth(depth) floats.
+	 * pack_weights: n <= HART_PACKED_ROWS rows, into HART_PACKED_FLOATS(depth).
+	 * gemm_packed: y (rows, n) = the product, or y += the product if accumulate.
+	 */
+	size_t		x_rows;
+	void		(*pack_x) (size_t rows, size_t depth, const float *x, size_t ldx,
+						   float *to);
+	void		(*pack_weights) (size_t n, size_t depth, const float *w, size_t ldw,
+								 float *to);
+	void		(*gemm_packed) (size_t rows, size_t n, size_t depth,
+								const float *x, const float *w,
+								float *y, size_t ldy, bool accumulate);
 
 	/*
 	 * out = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich, "Root Mean
@@ -156,13 +187,24 @@ typedef struct HartKernels
 	void		(*swiglu) (const float *gate, const float *up, float *out,
 						   size_t n);
 
-	/* out[p] = scale * (q . k[p]); q: (head_dim), k: (n_pos, head_dim) */
-	void		(*scores) (const float *q, const float *k, size_t n_pos,
-						   size_t head_dim, float scale, float *out);
+	/*
+	 * x[i] = exp(x[i] - max) in place, where max is the largest of them;
+	 * returns their sum.  With the NaNs of softmax.
+	 */
+	float		(*exp_sum) (float *x, size_t n, float *max);
 
-	/* out[d] = sum over p of weight p[p] * v[p][d]; v: (n_pos, head_dim) */
-	void		(*weighted_sum) (const float *p, const float *v, size_t n_pos,
-								 size_t head_dim, float *out);
+	/*
+	 * y = a * b:
+	 *		y[i * ldy + j] = sum over l of a[i * lda + l] * b[l * ldb + j]
+	 * a: (m, k), b: (k, n), y: (m, n), all row-major, with the distances
+	 * between rows lda >= k, ldb >= n and ldy >= n.  Every number is summed by
+	 * itself, in the order of l.  What attention does with blocks of keys and
+	 * values.
+	 */
+	void		(*gemm_nn) (size_t m, size_t n, size_t k,
+							const float *a, size_t lda,
+							const float *b, size_t ldb,
+							float *y, size_t ldy);
 } HartKernels;
 
 /*

@@ -18,6 +18,8 @@
 #define SIMD_SET hart_kernels_avx2
 #define LANES 8
 #define GEMM_ROWS 3
+#define PANEL_X_ROWS 6
+#define CHAIN_LEAF(chain) (chain)
 #define OP static inline __attribute__((always_inline)) SIMD_TARGET
 
 typedef __m256 vec;
@@ -103,6 +105,33 @@ v_sum4(vec a, vec b, vec c, vec d, float out[4])
 
 	_mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(sums),
 								  _mm256_extractf128_ps(sums, 1)));
+}
+
+/* v[i] lane j and v[j] lane i change places */
+OP void
+v_transpose(vec v[LANES])
+{
+	vec			a[LANES];
+
+	/* within halves of 4 lanes: 4 by 4 blocks */
+	UNROLL for (int i = 0; i < LANES; i += 4)
+	{
+		__m256d		low01 = _mm256_castps_pd(_mm256_unpacklo_ps(v[i], v[i + 1]));
+		__m256d		high01 = _mm256_castps_pd(_mm256_unpackhi_ps(v[i], v[i + 1]));
+		__m256d		low23 = _mm256_castps_pd(_mm256_unpacklo_ps(v[i + 2], v[i + 3]));
+		__m256d		high23 = _mm256_castps_pd(_mm256_unpackhi_ps(v[i + 2], v[i + 3]));
+
+		a[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(low01, low23));
+		a[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low01, low23));
+		a[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high01, high23));
+		a[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high01, high23));
+	}
+	/* the blocks among one another */
+	UNROLL for (int i = 0; i < 4; i++)
+	{
+		v[i] = _mm256_permute2f128_ps(a[i], a[i + 4], 0x20);
+		v[i + 4] = _mm256_permute2f128_ps(a[i], a[i + 4], 0x31);
+	}
 }
 
 /* 2^n for integers -126 <= n <= 127 */

@@ -11,6 +11,13 @@
 #define HART_X86_KERNELS 1
 #endif
 
+/* Before a loop whose arrays are to be registers */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 extern const HartKernels hart_kernels_portable;
 #ifdef HART_X86_KERNELS
 extern const HartKernels hart_kernels_avx2;

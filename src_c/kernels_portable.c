@@ -157,14 +157,20 @@ dot1_##dtype(const void *w, size_t n, const void *rest, size_t n_rest, \
 } \
 \
 static void \
-dot4_##dtype(size_t m, const float *x, size_t ldx, const void *const w[4], \
-			 size_t n, size_t ahead, float *out) \
+gemm_rows_##dtype(size_t m, size_t n, size_t depth, const float *x, size_t ldx, \
+				  const void *const *w, const void *const *next, size_t next_bytes, \
+				  float *y, size_t ldy, bool accumulate) \
 { \
-	(void) ahead; \
+	(void) next; \
+	(void) next_bytes; \
 	for (size_t i = 0; i < m; i++) \
 	{ \
-		for (int r = 0; r < 4; r++) \
-			out[i * 4 + r] = dot1_##dtype(w[r], n, NULL, 0, x + i * ldx); \
+		for (size_t j = 0; j < n; j++) \
+		{ \
+			float		sum = dot1_##dtype(w[j], depth, NULL, 0, x + i * ldx); \
+			float	   *to = &y[i * ldy + j]; \
+			*to = accumulate ? *to + sum : sum; \
+		} \
 	} \
 }
 
@@ -276,13 +282,6 @@ dot_and_squares_bf16(const void *w, const float *x, size_t n, float sums[2])
 }
 
 static void
-axpy(float a, const float *x, float *y, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		y[i] += a * x[i];
-}
-
-static void
 gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
 		const float *w, size_t ldw, float *y, size_t ldy, bool accumulate)
 {
@@ -303,6 +302,21 @@ gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
 	}
 }
 
+/* Rows as they are */
+static void
+pack_rows(size_t n, size_t depth, const float *w, size_t ldw, float *to)
+{
+	for (size_t j = 0; j < n; j++)
+		memcpy(to + j * depth, w + j * ldw, depth * sizeof(float));
+}
+
+static void
+gemm_packed(size_t rows, size_t n, size_t depth, const float *x, const float *w,
+			float *y, size_t ldy, bool accumulate)
+{
+	gemm_nt(rows, n, depth, x, depth, w, depth, y, ldy, accumulate);
+}
+
 static void
 rms_norm(const float *x, const float *weight, float *out, size_t n, float eps)
 {
@@ -312,22 +326,32 @@ rms_norm(const float *x, const float *weight, float *out, size_t n, float eps)
 		out[i] = weight[i] * (x[i] * scale);
 }
 
-static void
-softmax(float *x, size_t n)
+static float
+exp_sum(float *x, size_t n, float *max)
 {
-	float		max = -INFINITY;
+	float		top = -INFINITY;
 	float		sum = 0;
 
 	for (size_t i = 0; i < n; i++)
 	{
-		if (x[i] > max)
-			max = x[i];
+		if (x[i] > top)
+			top = x[i];
 	}
 	for (size_t i = 0; i < n; i++)
 	{
-		x[i] = expf(x[i] - max);
+		x[i] = expf(x[i] - top);
 		sum += x[i];
 	}
+	*max = top;
+	return sum;
+}
+
+static void
+softmax(float *x, size_t n)
+{
+	float		max;
+	float		sum = exp_sum(x, n, &max);
+
 	for (size_t i = 0; i < n; i++)
 		x[i] /= sum;
 }
@@ -340,36 +364,41 @@ swiglu(const float *gate, const float *up, float *out, size_t n)
 }
 
 static void
-scores(const float *q, const float *k, size_t n_pos, size_t head_dim,
-	   float scale, float *out)
+gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda,
+		const float *b, size_t ldb, float *y, size_t ldy)
 {
-	for (size_t p = 0; p < n_pos; p++)
-		out[p] = scale * dot(q, k + p * head_dim, head_dim);
-}
+	for (size_t i = 0; i < m; i++)
+	{
+		float	   *row = y + i * ldy;
 
-static void
-weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
-			 float *out)
-{
-	memset(out, 0, head_dim * sizeof(float));
-	for (size_t i = 0; i < n_pos; i++)
-		axpy(p[i], v + i * head_dim, out, head_dim);
+		memset(row, 0, n * sizeof(float));
+		for (size_t l = 0; l < k; l++)
+		{
+			float		factor = a[i * lda + l];
+
+			for (size_t j = 0; j < n; j++)
+				row[j] += factor * b[l * ldb + j];
+		}
+	}
 }
 
 const HartKernels hart_kernels_portable = {
 	.name = "portable",
 	.dot = dot,
-	.dot4 = {dot4_f32, dot4_f16, dot4_bf16},
+	.gemm_rows = {gemm_rows_f32, gemm_rows_f16, gemm_rows_bf16},
 	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.dot1_packed = {dot1_bf12},
 	.widen_packed = {widen_bf12, hart_q8_widen},
-	.axpy = axpy,
 	.gemm_nt = gemm_nt,
+	.x_rows = 16,
+	.pack_x = pack_rows,
+	.pack_weights = pack_rows,
+	.gemm_packed = gemm_packed,
 	.rms_norm = rms_norm,
 	.softmax = softmax,
 	.swiglu = swiglu,
-	.scores = scores,
-	.weighted_sum = weighted_sum,
+	.exp_sum = exp_sum,
+	.gemm_nn = gemm_nn,
 };

@@ -11,19 +11,15 @@
  *		v_load_f16, v_load_bf16, v_load_part_16		(16-bit words to a vector)
  *		v_set1, v_add, v_sub, v_mul, v_div, v_fma, v_min, v_max
  *		v_round, v_scale							(to whole numbers, times 2^n)
- *		v_max_lanes, v_sum4
+ *		v_max_lanes, v_sum4, v_transpose
  *		GEMM_ROWS			rows of x in one block of registers
+ *		PANEL_X_ROWS		the same where the lanes are rows of weights
+ *		CHAIN_LEAF(c)		the place of lane c in the order in which v_sum4 adds the lanes
  * Tails are read and written through masks, so nothing beyond an array is ever
  * touched.
  */
 #define INLINE static inline __attribute__((always_inline)) SIMD_TARGET
 #define KERNEL static SIMD_TARGET
-
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 /* Vectors a step of the longest loops, enough to hide an FMA's latency */
 #define STEPS 8
@@ -230,19 +226,6 @@ widen_bf16(const void *w, float *out, size_t n)
 }
 
 KERNEL void
-axpy(float a, const float *x, float *y, size_t n)
-{
-	vec			factor = v_set1(a);
-	size_t		i = 0;
-
-	for (; i + LANES <= n; i += LANES)
-		v_store(y + i, v_fma(factor, v_load(x + i), v_load(y + i)));
-	if (i < n)
-		v_store_part(y + i, v_fma(factor, v_load_part(x + i, n - i),
-								  v_load_part(y + i, n - i)), n - i);
-}
-
-KERNEL void
 rms_norm(const float *x, const float *weight, float *out, size_t n, float eps)
 {
 	float		mean = dot_any(x, x, n) / (float) n;
@@ -258,14 +241,13 @@ rms_norm(const float *x, const float *weight, float *out, size_t n, float eps)
 					 n - i);
 }
 
-KERNEL void
-softmax(float *x, size_t n)
+INLINE float
+exp_sum_any(float *x, size_t n, float *largest)
 {
 	size_t		whole = n / LANES * LANES;
 	size_t		rest = n - whole;
 	vec			max = v_set1(-INFINITY);
 	vec			sum = v_set1(0.0f);
-	vec			scale;
 	float		top;
 
 	for (size_t i = 0; i < whole; i += LANES)
@@ -288,13 +270,27 @@ softmax(float *x, size_t n)
 					 v_exp(v_sub(v_load_part(x + whole, rest), max)), rest);
 		sum = v_add(sum, v_load_part(x + whole, rest));
 	}
-	scale = v_set1(v_sum(sum));
+	*largest = top;
+	return v_sum(sum);
+}
 
-	for (size_t i = 0; i < whole; i += LANES)
+KERNEL float
+exp_sum(float *x, size_t n, float *max)
+{
+	return exp_sum_any(x, n, max);
+}
+
+KERNEL void
+softmax(float *x, size_t n)
+{
+	size_t		i = 0;
+	float		max;
+	vec			scale = v_set1(exp_sum_any(x, n, &max));
+
+	for (; i + LANES <= n; i += LANES)
 		v_store(x + i, v_div(v_load(x + i), scale));
-	if (rest > 0)
-		v_store_part(x + whole, v_div(v_load_part(x + whole, rest), scale),
-					 rest);
+	if (i < n)
+		v_store_part(x + i, v_div(v_load_part(x + i, n - i), scale), n - i);
 }
 
 INLINE vec
@@ -317,47 +313,6 @@ swiglu(const float *gate, const float *up, float *out, size_t n)
 									   v_load_part(up + i, n - i)), n - i);
 }
 
-/* out[r] = x . rows[r], four rows at once */
-INLINE void
-dot_four(const float *x, const float *const rows[4], size_t n, float out[4])
-{
-	size_t		i = 0;
-	vec			sum[2][4];
-
-	UNROLL for (int r = 0; r < 4; r++)
-		sum[0][r] = sum[1][r] = v_set1(0.0f);
-
-	for (; i + 2 * LANES <= n; i += 2 * LANES)
-	{
-		vec			x0 = v_load(x + i);
-		vec			x1 = v_load(x + i + LANES);
-
-		UNROLL for (int r = 0; r < 4; r++)
-		{
-			sum[0][r] = v_fma(x0, v_load(rows[r] + i), sum[0][r]);
-			sum[1][r] = v_fma(x1, v_load(rows[r] + i + LANES), sum[1][r]);
-		}
-	}
-	for (; i < n; i += LANES)
-	{
-		size_t		left = n - i;
-
-		UNROLL for (int r = 0; r < 4; r++)
-		{
-			if (left >= LANES)
-				sum[0][r] = v_fma(v_load(x + i), v_load(rows[r] + i),
-								  sum[0][r]);
-			else
-				sum[1][r] = v_fma(v_load_part(x + i, left),
-								  v_load_part(rows[r] + i, left), sum[1][r]);
-		}
-	}
-
-	UNROLL for (int r = 0; r < 4; r++)
-		sum[0][r] = v_add(sum[0][r], sum[1][r]);
-	v_sum4(sum[0][0], sum[0][1], sum[0][2], sum[0][3], out);
-}
-
 /*
  * Point at rows first..first + 3; past the end at the last row again, so that
  * a row's result does not depend on its neighbours.
@@ -370,81 +325,28 @@ four_rows(const float *data, size_t stride, size_t first, size_t n_rows,
 		rows[r] = data + stride * (first + r < n_rows ? first + r : n_rows - 1);
 }
 
-KERNEL void
-scores(const float *q, const float *k, size_t n_pos, size_t head_dim,
-	   float scale, float *out)
-{
-	for (size_t p = 0; p < n_pos; p += 4)
-	{
-		const float *rows[4];
-		float		dots[4];
-
-		four_rows(k, head_dim, p, n_pos, rows);
-		dot_four(q, rows, head_dim, dots);
-		for (size_t r = 0; r < 4 && p + r < n_pos; r++)
-			out[p + r] = scale * dots[r];
-	}
-}
-
-KERNEL void
-weighted_sum(const float *p, const float *v, size_t n_pos, size_t head_dim,
-			 float *out)
-{
-	size_t		d = 0;
-
-	for (; d + 4 * LANES <= head_dim; d += 4 * LANES)
-	{
-		vec			sum[4];
-
-		UNROLL for (int s = 0; s < 4; s++)
-			sum[s] = v_set1(0.0f);
-		for (size_t i = 0; i < n_pos; i++)
-		{
-			vec			factor = v_set1(p[i]);
-
-			UNROLL for (int s = 0; s < 4; s++)
-				sum[s] = v_fma(factor, v_load(v + i * head_dim + d + s * LANES),
-							   sum[s]);
-		}
-		UNROLL for (int s = 0; s < 4; s++)
-			v_store(out + d + s * LANES, sum[s]);
-	}
-	for (; d < head_dim; d += LANES)
-	{
-		size_t		width = head_dim - d < LANES ? head_dim - d : LANES;
-		vec			sum = v_set1(0.0f);
-
-		for (size_t i = 0; i < n_pos; i++)
-		{
-			const float *row = v + i * head_dim + d;
-
-			sum = v_fma(v_set1(p[i]), width == LANES ? v_load(row) :
-						v_load_part(row, width), sum);
-		}
-		if (width == LANES)
-			v_store(out + d, sum);
-		else
-			v_store_part(out + d, sum, width);
-	}
-}
-
 #include "kernels_simd_gemm.h"
+#include "kernels_simd_panel.h"
+#include "kernels_simd_attention.h"
 #include "kernels_simd_bf12.h"
 
 const HartKernels SIMD_SET = {
 	.name = SIMD_SET_NAME,
 	.dot = dot,
-	.dot4 = {dot4_f32, dot4_f16, dot4_bf16},
+	.gemm_rows = {gemm_rows_f32, gemm_rows_f16, gemm_rows_bf16},
 	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.dot1_packed = {dot1_bf12},
 	.widen_packed = {widen_bf12, hart_q8_widen},
-	.axpy = axpy,
 	.gemm_nt = gemm_nt,
+	.x_rows = PANEL_X_ROWS,
+	.pack_x = pack_x,
+	.pack_weights = pack_weights,
+	.gemm_packed = gemm_packed,
 	.rms_norm = rms_norm,
 	.softmax = softmax,
 	.swiglu = swiglu,
-	.scores = scores,
-	.weighted_sum = weighted_sum,
+	.exp_sum = exp_sum,
+	.gemm_nn = gemm_nn,
 };

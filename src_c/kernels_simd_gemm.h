@@ -14,14 +14,22 @@
 /* Rows of weights in a register block */
 #define GEMM_W_ROWS 4
 
+/* Bytes [begin, end) of each row of weights that will be asked for next */
+typedef struct
+{
+	const char *rows[GEMM_W_ROWS];
+	size_t		begin;
+	size_t		end;
+} Ahead;
+
 /*
  * out[r * GEMM_W_ROWS + c] = x row r . w row c, over at most HART_DOT_DEPTH columns.
- * rows is a constant in every call, so all sums are in registers.  ahead > 0: call
- * the weights that lie so many bytes further on into the cache.
+ * rows is a constant in every call, so all sums are in registers.  What lies ahead is called into the cache
+ * along the way, as fast as it is used: more at a time would only wait for one another.
  */
 INLINE void
 dot_block(int rows, HartDtype dtype, const float *x, size_t ldx,
-		  const char *const *w, size_t n, size_t ahead, float *out)
+		  const char *const *w, size_t n, Ahead ahead, float *out)
 {
 	size_t		size = hart_dtype_size(dtype);
 	size_t		line = 64 / size;
@@ -37,10 +45,11 @@ dot_block(int rows, HartDtype dtype, const float *x, size_t ldx,
 	/* A cache line of each row of weights at a time */
 	for (; i + line <= n; i += line)
 	{
-		if (ahead > 0)
+		if (ahead.begin < ahead.end)
 		{
 			UNROLL for (int c = 0; c < GEMM_W_ROWS; c++)
-				__builtin_prefetch((const void *) ((uintptr_t) w[c] + i * size + ahead), 0, 3);
+				__builtin_prefetch(ahead.rows[c] + ahead.begin, 0, 3);
+			ahead.begin += 64;
 		}
 		UNROLL for (size_t l = 0; l < line; l += LANES)
 		{
@@ -86,7 +95,7 @@ dot_block(int rows, HartDtype dtype, const float *x, size_t ldx,
 /* The same for any number of rows up to the register block's */
 INLINE void
 dot_any_block(size_t rows, HartDtype dtype, const float *x, size_t ldx,
-			  const char *const *w, size_t n, size_t ahead, float *out)
+			  const char *const *w, size_t n, Ahead ahead, float *out)
 {
 	switch (rows)
 	{
@@ -110,37 +119,63 @@ rows_a_block(size_t m)
 	return (m + n_blocks - 1) / n_blocks;
 }
 
+/* Put a block's sums in their places in y */
 INLINE void
-dot4_any(HartDtype dtype, size_t m, const float *x, size_t ldx,
-		 const void *const *weights, size_t n, size_t ahead, float *out)
+store_block(size_t rows, size_t width, const float *sums, float *y, size_t ldy, bool add)
 {
-	const char *const w[GEMM_W_ROWS] = {weights[0], weights[1], weights[2], weights[3]};
-
-	for (size_t i = 0; i < m; i += GEMM_ROWS)
+	for (size_t r = 0; r < rows; r++)
 	{
-		/* only the first block of rows of x finds the weights outside the cache */
-		dot_any_block(m - i < GEMM_ROWS ? m - i : GEMM_ROWS, dtype, x + i * ldx, ldx,
-					  w, n, i == 0 ? ahead : 0, out + i * GEMM_W_ROWS);
+		float	   *to = y + r * ldy;
+
+		for (size_t c = 0; c < width; c++)
+			to[c] = add ? to[c] + sums[r * GEMM_W_ROWS + c] : sums[r * GEMM_W_ROWS + c];
 	}
 }
 
-KERNEL void
-dot4_f32(size_t m, const float *x, size_t ldx, const void *const w[4], size_t n, size_t ahead, float *out)
+/* A block of rows of x by all the rows of weights, so that x stays in the nearest cache; each block calls its share of what is next */
+INLINE void
+gemm_rows_any(HartDtype dtype, size_t m, size_t n, size_t depth, const float *x, size_t ldx,
+			  const void *const *w, const void *const *next, size_t next_bytes, float *y, size_t ldy, bool accumulate)
 {
-	dot4_any(HART_F32, m, x, ldx, w, n, ahead, out);
+	size_t		block_rows = rows_a_block(m);
+	float		sums[GEMM_ROWS * GEMM_W_ROWS];
+
+	for (size_t i = 0; i < m; i += block_rows)
+	{
+		size_t		rows = m - i < block_rows ? m - i : block_rows;
+
+		for (size_t j = 0; j < n; j += GEMM_W_ROWS)
+		{
+			const char *four[GEMM_W_ROWS];
+			Ahead		ahead = {.begin = 0, .end = 0};
+
+			/* past the end the last row again */
+			for (size_t c = 0; c < GEMM_W_ROWS; c++)
+				four[c] = w[j + c < n ? j + c : n - 1];
+			if (next_bytes > 0)
+			{
+				for (size_t c = 0; c < GEMM_W_ROWS; c++)
+					ahead.rows[c] = next[j + c < n ? j + c : n - 1];
+				ahead.begin = next_bytes * i / m / 64 * 64;
+				ahead.end = i + rows == m ? next_bytes : next_bytes * (i + rows) / m / 64 * 64;
+			}
+			dot_any_block(rows, dtype, x + i * ldx, ldx, four, depth, ahead, sums);
+			store_block(rows, n - j < GEMM_W_ROWS ? n - j : GEMM_W_ROWS, sums, y + i * ldy + j, ldy, accumulate);
+		}
+	}
 }
 
-KERNEL void
-dot4_f16(size_t m, const float *x, size_t ldx, const void *const w[4], size_t n, size_t ahead, float *out)
-{
-	dot4_any(HART_F16, m, x, ldx, w, n, ahead, out);
+#define GEMM_ROWS_OF(name, dtype) \
+KERNEL void \
+gemm_rows_##name(size_t m, size_t n, size_t depth, const float *x, size_t ldx, const void *const *w, \
+				 const void *const *next, size_t next_bytes, float *y, size_t ldy, bool accumulate) \
+{ \
+	gemm_rows_any(dtype, m, n, depth, x, ldx, w, next, next_bytes, y, ldy, accumulate); \
 }
 
-KERNEL void
-dot4_bf16(size_t m, const float *x, size_t ldx, const void *const w[4], size_t n, size_t ahead, float *out)
-{
-	dot4_any(HART_BF16, m, x, ldx, w, n, ahead, out);
-}
+GEMM_ROWS_OF(f32, HART_F32)
+GEMM_ROWS_OF(f16, HART_F16)
+GEMM_ROWS_OF(bf16, HART_BF16)
 
 /* Add columns [0, n) of a row of weights to the chains */
 INLINE vec
@@ -214,14 +249,8 @@ gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
 
 				four_rows(w + l, ldw, j, n, four);
 				dot_any_block(rows, HART_F32, x + i * ldx + l, ldx,
-							  (const char *const *) four, depth, 0, sums);
-				for (size_t r = 0; r < rows; r++)
-				{
-					float	   *to = y + (i + r) * ldy + j;
-
-					for (size_t c = 0; c < width; c++)
-						to[c] = add ? to[c] + sums[r * GEMM_W_ROWS + c] : sums[r * GEMM_W_ROWS + c];
-				}
+							  (const char *const *) four, depth, (Ahead) {.begin = 0}, sums);
+				store_block(rows, width, sums, y + i * ldy + j, ldy, add);
 			}
 		}
 	}

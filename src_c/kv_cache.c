@@ -10,7 +10,10 @@
 
 #include "utils/memutils.h"
 
-/* Keys and values of one layer: (2, n_kv_heads, HART_KV_BLOCK, head_dim), keys, then values */
+/*
+ * Keys and values of one layer: keys (n_kv_heads, head_dim, HART_KV_BLOCK), then values (n_kv_heads, HART_KV_BLOCK,
+ * head_dim): each as the product that attention makes of it reads it, from front to back
+ */
 typedef struct
 {
 	int64		holders;		/* sequences and prefixes */
@@ -52,11 +55,13 @@ struct HartKvCache
 };
 
 static int64 kept_bytes = 0;
+static int64 held_bytes = 0;
 
+/* Bytes of the numbers in a block */
 static size_t
 block_size(const HartKvCache *cache)
 {
-	return offsetof(Block, data) + sizeof(float) * 2 * cache->n_kv_heads * HART_KV_BLOCK * cache->head_dim;
+	return sizeof(float) * 2 * cache->n_kv_heads * HART_KV_BLOCK * cache->head_dim;
 }
 
 static int64
@@ -73,17 +78,21 @@ new_block(const HartKvCache *cache)
 
 	if (memory == NULL)
 		memory = AllocSetContextCreate(TopMemoryContext, "hart keys and values", ALLOCSET_DEFAULT_SIZES);
-	block = MemoryContextAllocHuge(memory, block_size(cache));
+	block = MemoryContextAllocHuge(memory, offsetof(Block, data) + block_size(cache));
+	held_bytes += block_size(cache);
 	block->holders = 1;
 	block->keepers = 0;
 	return block;
 }
 
 static void
-release_block(Block **block)
+release_block(Block **block, size_t size)
 {
 	if (*block != NULL && --(*block)->holders == 0)
+	{
+		held_bytes -= size;
 		pfree(*block);
+	}
 	*block = NULL;
 }
 
@@ -92,7 +101,7 @@ static void
 truncate_layer(const HartKvCache *cache, HartKvSequence *sequence, int layer, int64 n)
 {
 	for (int64 i = count_blocks(n); i < sequence->max_blocks; i++)
-		release_block(&sequence->blocks[i * cache->n_layers + layer]);
+		release_block(&sequence->blocks[i * cache->n_layers + layer], block_size(cache));
 	sequence->n_positions[layer] = Min(n, sequence->n_positions[layer]);
 }
 
@@ -220,6 +229,19 @@ head_rows(const HartKvCache *cache, Block *block, int half, int kv_head)
 	return block->data + ((size_t) half * cache->n_kv_heads + kv_head) * HART_KV_BLOCK * cache->head_dim;
 }
 
+/* The first n positions of a block */
+static void
+copy_positions(const HartKvCache *cache, Block *from, Block *to, int64 n)
+{
+	for (int head = 0; head < cache->n_kv_heads; head++)
+	{
+		for (int d = 0; d < cache->head_dim; d++)
+			memcpy(head_rows(cache, to, 0, head) + d * HART_KV_BLOCK, head_rows(cache, from, 0, head) + d * HART_KV_BLOCK,
+				   sizeof(float) * n);
+		memcpy(head_rows(cache, to, 1, head), head_rows(cache, from, 1, head), sizeof(float) * n * cache->head_dim);
+	}
+}
+
 /* The block that a position will be written to: there, and held by this sequence alone */
 static Block *
 own_block(HartKvCache *cache, HartKvSequence *sequence, int layer, int64 position)
@@ -231,11 +253,8 @@ own_block(HartKvCache *cache, HartKvSequence *sequence, int layer, int64 positio
 		return *place;
 	block = new_block(cache);
 	if (*place != NULL)
-		for (int half = 0; half < 2; half++)
-			for (int head = 0; head < cache->n_kv_heads; head++)
-				memcpy(head_rows(cache, block, half, head), head_rows(cache, *place, half, head),
-					   sizeof(float) * (position % HART_KV_BLOCK) * cache->head_dim);
-	release_block(place);
+		copy_positions(cache, *place, block, position % HART_KV_BLOCK);
+	release_block(place, block_size(cache));
 	*place = block;
 	return block;
 }
@@ -290,10 +309,12 @@ hart_kv_append(HartKvCache *cache, int layer, int64 m, const int32 *sequences, c
 		for (int head = 0; head < cache->n_kv_heads; head++)
 		{
 			size_t		from = i * width + (size_t) head * cache->head_dim;
-			size_t		to = position % HART_KV_BLOCK * cache->head_dim;
+			size_t		at = position % HART_KV_BLOCK;
+			float	   *keys = head_rows(cache, block, 0, head) + at;
 
-			memcpy(head_rows(cache, block, 0, head) + to, k + from, sizeof(float) * cache->head_dim);
-			memcpy(head_rows(cache, block, 1, head) + to, v + from, sizeof(float) * cache->head_dim);
+			for (int d = 0; d < cache->head_dim; d++)
+				keys[d * HART_KV_BLOCK] = k[from + d];
+			memcpy(head_rows(cache, block, 1, head) + at * cache->head_dim, v + from, sizeof(float) * cache->head_dim);
 		}
 		sequence->n_positions[layer] = position + 1;
 	}
@@ -381,7 +402,7 @@ release_prefix(void *arg)
 	{
 		if (--prefix->blocks[i]->keepers == 0)
 			kept_bytes -= prefix->block_size;
-		release_block(&prefix->blocks[i]);
+		release_block(&prefix->blocks[i], prefix->block_size);
 	}
 }
 
@@ -424,6 +445,34 @@ int64
 hart_kv_kept_bytes(void)
 {
 	return kept_bytes;
+}
+
+int64
+hart_kv_held_bytes(void)
+{
+	return held_bytes;
+}
+
+int64
+hart_kv_needed_bytes(const HartKvCache *cache, int layer, int64 m, const int32 *sequences, const int32 *positions)
+{
+	int64		n_blocks = 0;
+
+	for (int64 i = 0; i < m; i++)
+	{
+		int64		number = positions[i] / HART_KV_BLOCK;
+		const HartKvSequence *sequence;
+
+		if (i > 0 && sequences[i] == sequences[i - 1] && positions[i - 1] / HART_KV_BLOCK == number)
+			continue;
+		sequence = find_sequence(cache, sequences[i]);
+		if (sequence == NULL || number >= sequence->max_blocks ||
+			sequence->blocks[number * cache->n_layers + layer] == NULL ||
+			sequence->blocks[number * cache->n_layers + layer]->holders > 1)
+			n_blocks++;
+	}
+	/* the layers that follow will need the same */
+	return n_blocks * (cache->n_layers - layer) * (int64) block_size(cache);
 }
 
 int64

@@ -51,10 +51,19 @@ extern void hart_kv_restore(HartKvCache *cache, int32 sequence, const HartKvPref
 /* bytes of the blocks that are kept, each counted once */
 extern int64 hart_kv_kept_bytes(void);
 
+/* bytes of all blocks that the session has, each counted once */
+extern int64 hart_kv_held_bytes(void);
+
+/* bytes of new blocks that it takes to run these rows through a layer and those that follow it */
+extern int64 hart_kv_needed_bytes(const HartKvCache *cache, int layer, int64 m, const int32 *sequences, const int32 *positions);
+
 /* bytes that a block takes in all layers of a cache */
 extern int64 hart_kv_block_bytes(const HartKvCache *cache);
 
-/* keys or values of one head, of the positions HART_KV_BLOCK * block on: (HART_KV_BLOCK, head_dim) */
+/*
+ * Keys of one head, (head_dim, HART_KV_BLOCK), or values, (HART_KV_BLOCK, head_dim), of the positions from HART_KV_BLOCK * block
+ * on. What lies beyond the positions of the sequence is not defined.
+ */
 extern const float *hart_kv_keys(const HartKvCache *cache, const HartKvSequence *sequence, int layer, int64 block, int kv_head);
 extern const float *hart_kv_values(const HartKvCache *cache, const HartKvSequence *sequence, int layer, int64 block, int kv_head);
 

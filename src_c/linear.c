@@ -23,14 +23,18 @@ PG_FUNCTION_INFO_V1(hart_embed_tokens);
 
 /* from how many rows of x on a panel pays */
 #define PANEL_MIN_ROWS 20
-/* weight rows of a panel, at most: half a megabyte, so that it stays in the L2 cache */
-#define PANEL_ROWS 128
+/* weight rows of a panel, at most: a quarter of a megabyte, so that it stays in the L2 cache */
+#define PANEL_ROWS (2 * HART_PACKED_ROWS)
+/* rows of x that go through the weights together, at most: bounds the packed copy of x */
+#define MANY_ROWS 512
 /* distance of rows of HART_DOT_DEPTH floats that do not share cache sets */
 #define WIDE_STRIDE (HART_DOT_DEPTH + 16)
-/* weight rows that a few rows of x are multiplied by at a time */
-#define FEW_WEIGHT_ROWS 4
-/* bytes of weights a piece, for few rows of x: enough to hide the cost of claiming it, or of waking a thread for it */
+/* weight rows that a few rows of x are multiplied by at a time, and that are called into the cache for it */
+#define FEW_WEIGHT_ROWS 16
+/* bytes of weights a piece, for one row of x: enough to hide the cost of claiming it, or of waking a thread for it */
 #define PIECE_BYTES (64 * 1024)
+/* the same for a few rows: enough to call most of them into the cache beforehand */
+#define FEW_PIECE_BYTES (256 * 1024)
 #define MIN_PIECE_BYTES (32 * 1024)
 
 typedef struct
@@ -45,6 +49,8 @@ typedef struct
 	float	   *y;				/* (m, rows) */
 	float	   *scratch;		/* scratch_size for each worker */
 	size_t		scratch_size;
+	float	   *packed;			/* x for gemm_packed: (col / HART_DOT_DEPTH, m / block_rows), see packed_x */
+	int64		block_rows;
 } LinearWork;
 
 /* A stretch of a weight row within one tile: n weights from number index of the tile on */
@@ -138,33 +144,38 @@ one_row_task(void *arg, size_t begin, size_t end, int worker)
 	add_bias(w, w->first_row + begin, end - begin);
 }
 
-/* Up to four weight rows that are multiplied together */
-typedef struct
+/* The dtype of the weights that a few rows of x are multiplied by: as they lie in the tiles, or widened */
+static inline HartDtype
+few_dtype(HartFormat format)
 {
-	HartDtype	dtype;
-	int			n;
-	const void *weights[FEW_WEIGHT_ROWS];
-	int64		row[FEW_WEIGHT_ROWS];
-} Group;
+	return hart_is_packed(format) ? HART_F32 : (HartDtype) format;
+}
 
-/* Multiply a group by every row of x, over the columns from col on */
-static void
-multiply_group(const LinearWork *w, Group *group, int64 col, int64 depth, size_t ahead, float *sums)
+/* n columns of a weight row in one piece and in that dtype: where they lie, or at `to` when they are packed or cut by a tile's end */
+static const void *
+whole_columns(const LinearWork *w, int64 row, int64 col, int64 n, float *to)
 {
-	int64		rows = w->weight->rows;
+	HartFormat	format = w->weight->format;
+	Stretch		s = stretch_at(w, row, col);
+	size_t		size = hart_dtype_size(few_dtype(format));
 
-	if (group->n == 0)
-		return;
-	for (int r = group->n; r < FEW_WEIGHT_ROWS; r++)
-		group->weights[r] = group->weights[0];
-	hart_kernels->dot4[group->dtype] (w->m, w->x + col, w->weight->cols, group->weights, depth, ahead, sums);
-	for (int64 i = 0; i < w->m; i++)
-		for (int r = 0; r < group->n; r++)
-		{
-			float	   *y = &w->y[i * rows + group->row[r]];
+	if (hart_is_packed(format))
+		widen_columns(w, row, col, n, to);
+	else if (s.n >= (size_t) n)
+		return s.tile + s.index * size;
+	else
+	{
+		memcpy(to, s.tile + s.index * size, s.n * size);
+		memcpy((char *) to + s.n * size, stretch_at(w, row, col + s.n).tile, (n - s.n) * size);
+	}
+	return to;
+}
 
-			*y = col > 0 ? *y + sums[i * FEW_WEIGHT_ROWS + r] : sums[i * FEW_WEIGHT_ROWS + r];
-		}
+/* About the bytes that n weights take in their tiles */
+static inline int64
+tile_bytes(const LinearWork *w, int64 n)
+{
+	return n * HART_TILE_BYTES / hart_tile_weights(w->weight->format);
 }
 
 /* Weight rows by every row of x, straight out of the tiles but for packed ones and stretches that a tile's end cuts */
@@ -173,41 +184,58 @@ few_rows_task(void *arg, size_t begin, size_t end, int worker)
 {
 	const LinearWork *w = arg;
 	int64		cols = w->weight->cols;
-	HartFormat	format = w->weight->format;
-	bool		packed = hart_is_packed(format);
-	size_t		size = packed ? 0 : hart_dtype_size((HartDtype) format);
-	int64		row_bytes = cols * size;
+	int64		rows = w->weight->rows;
 	int64		last = w->first_row + end;
-	float	   *wide = w->scratch + worker * w->scratch_size;
-	float	   *sums = wide + FEW_WEIGHT_ROWS * WIDE_STRIDE;
+	float	   *copies = w->scratch + worker * w->scratch_size;
 
 	for (int64 row = w->first_row + begin; row < last; row += FEW_WEIGHT_ROWS)
 		for (int64 col = 0; col < cols; col += HART_DOT_DEPTH)
 		{
 			int64		depth = Min(HART_DOT_DEPTH, cols - col);
-			Group		whole = {.dtype = (HartDtype) format};
-			Group		cut = {.dtype = HART_F32};
-			int64		ahead;
+			int64		n = Min(FEW_WEIGHT_ROWS, last - row);
+			int64		next_col = col + depth < cols ? col + depth : 0;
+			int64		next_row = next_col > 0 ? row : row + FEW_WEIGHT_ROWS;
+			const void *weights[FEW_WEIGHT_ROWS];
+			const void *next[FEW_WEIGHT_ROWS];
 
-			for (int64 r = row; r < Min(row + FEW_WEIGHT_ROWS, last); r++)
+			for (int64 r = 0; r < n; r++)
 			{
-				Stretch		s = stretch_at(w, r, col);
-				Group	   *group = s.n >= (size_t) depth && !packed ? &whole : &cut;
+				Stretch		s = stretch_at(w, Min(next_row + r, last - 1), next_col);
 
-				group->weights[group->n] = s.tile + s.index * size;
-				if (group == &cut)
-				{
-					group->weights[group->n] = wide + cut.n * WIDE_STRIDE;
-					widen_columns(w, r, col, depth, wide + cut.n * WIDE_STRIDE);
-				}
-				group->row[group->n++] = r;
+				weights[r] = whole_columns(w, row + r, col, depth, copies + r * WIDE_STRIDE);
+				next[r] = s.tile + tile_bytes(w, s.index);
 			}
-			/* what follows in each row, or the same columns of the rows that follow; the pages lie one after the other as a rule */
-			ahead = col + depth < cols ? depth * row_bytes / cols : FEW_WEIGHT_ROWS * row_bytes - col * row_bytes / cols;
-			multiply_group(w, &whole, col, depth, ahead * BLCKSZ / HART_TILE_BYTES, sums);
-			multiply_group(w, &cut, col, depth, 0, sums);
+			hart_kernels->gemm_rows[few_dtype(w->weight->format)] (w->m, n, depth, w->x + col, cols, weights,
+																   next, next_row < last ? tile_bytes(w, Min(HART_DOT_DEPTH, cols - next_col)) : 0,
+																   w->y + row, rows, col > 0);
 		}
 	add_bias(w, w->first_row + begin, end - begin);
+}
+
+/* The packed columns from col on of the rows of x from i on, which begin a block */
+static inline float *
+packed_x(const LinearWork *w, int64 i, int64 col, int64 depth)
+{
+	return w->packed + col * w->m + i * hart_packed_depth(depth);
+}
+
+/* Pack blocks of rows of x, counted through the columns in turn */
+static void
+pack_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const LinearWork *w = arg;
+	int64		cols = w->weight->cols;
+	size_t		n_blocks = (w->m + w->block_rows - 1) / w->block_rows;
+
+	for (size_t at = begin; at < end; at++)
+	{
+		int64		i = at % n_blocks * w->block_rows;
+		int64		col = at / n_blocks * HART_DOT_DEPTH;
+		int64		depth = Min(HART_DOT_DEPTH, cols - col);
+
+		hart_kernels->pack_x(Min(w->block_rows, w->m - i), depth, w->x + i * cols + col, cols,
+							 packed_x(w, i, col, depth));
+	}
 }
 
 /* A panel of weight rows by all rows of x */
@@ -217,19 +245,31 @@ panel_task(void *arg, size_t begin, size_t end, int worker)
 	const LinearWork *w = arg;
 	int64		cols = w->weight->cols;
 	int64		rows = w->weight->rows;
-	int64		row = w->first_row + begin;
-	size_t		n = end - begin;
-	float	   *panel = (float *) TYPEALIGN(PG_CACHE_LINE_SIZE, w->scratch + worker * w->scratch_size);
+	int64		first = w->first_row + begin;
+	int64		last = w->first_row + end;
+	float	   *wide = w->scratch + worker * w->scratch_size;
+	float	   *panel = wide + HART_PACKED_ROWS * WIDE_STRIDE;
 
 	for (int64 col = 0; col < cols; col += HART_DOT_DEPTH)
 	{
 		int64		depth = Min(HART_DOT_DEPTH, cols - col);
 
-		for (size_t j = 0; j < n; j++)
-			widen_columns(w, row + j, col, depth, panel + j * WIDE_STRIDE);
-		hart_kernels->gemm_nt(w->m, n, depth, w->x + col, cols, panel, WIDE_STRIDE, w->y + row, rows, col > 0);
+		for (int64 row = first; row < last; row += HART_PACKED_ROWS)
+		{
+			int64		n = Min(HART_PACKED_ROWS, last - row);
+
+			for (int64 r = 0; r < n; r++)
+				widen_columns(w, row + r, col, depth, wide + r * WIDE_STRIDE);
+			hart_kernels->pack_weights(n, depth, wide, WIDE_STRIDE, panel + (row - first) / HART_PACKED_ROWS * HART_PACKED_FLOATS(depth));
+		}
+		for (int64 i = 0; i < w->m; i += w->block_rows)
+			for (int64 row = first; row < last; row += HART_PACKED_ROWS)
+				hart_kernels->gemm_packed(Min(w->block_rows, w->m - i), Min(HART_PACKED_ROWS, last - row), depth,
+										  packed_x(w, i, col, depth),
+										  panel + (row - first) / HART_PACKED_ROWS * HART_PACKED_FLOATS(depth),
+										  w->y + i * rows + row, rows, col > 0);
 	}
-	add_bias(w, row, n);
+	add_bias(w, first, last - first);
 }
 
 /* Pin the tiles of a range of weight rows */
@@ -245,17 +285,75 @@ pin_rows(HartContext *ctx, LinearWork *w, int64 first_row, int64 n_rows)
 	w->payload = hart_tiles_pin(ctx->tiles, w->weight->tiles->first + w->first_tile, last_tile - w->first_tile + 1);
 }
 
+/* Run a task over all weight rows, as many of them at a time as may be pinned */
+static void
+run_rows(HartContext *ctx, LinearWork *w, size_t grain, HartTask task)
+{
+	int64		rows_at_once = Max(1, hart_tiles_at_once(ctx->tiles) * hart_tile_weights(w->weight->format) / w->weight->cols);
+	ResourceOwner old = hart_context_enter(ctx);
+
+	for (int64 row = 0; row < w->weight->rows; row += rows_at_once)
+	{
+		int64		n_rows = Min(rows_at_once, w->weight->rows - row);
+
+		pin_rows(ctx, w, row, n_rows);
+		hart_run_parallel(n_rows, grain, task, w);
+		hart_tiles_unpin(ctx->tiles);
+	}
+	CurrentResourceOwner = old;
+}
+
+/* Scratch for each thread, that of the first after n floats that all share */
+static float *
+share_scratch(HartContext *ctx, LinearWork *w, size_t n, size_t for_each)
+{
+	size_t		line = PG_CACHE_LINE_SIZE / sizeof(float);
+	float	   *shared;
+
+	w->scratch_size = TYPEALIGN(line, for_each);
+	n = TYPEALIGN(line, n);
+	shared = hart_context_scratch(ctx, line + n + hart_n_threads() * w->scratch_size);
+	shared = (float *) TYPEALIGN(PG_CACHE_LINE_SIZE, shared);
+	w->scratch = shared + n;
+	return shared;
+}
+
+/* Many rows of x: packed once, then multiplied by one panel of weight rows after the other */
+static void
+many_rows(HartContext *ctx, LinearWork *w)
+{
+	int64		cols = w->weight->cols;
+	int64		n_blocks = (w->m + hart_kernels->x_rows - 1) / hart_kernels->x_rows;
+	int64		grain = TYPEALIGN(HART_PACKED_ROWS, w->weight->rows / (4 * hart_n_threads()) + 1);
+
+	/* all blocks about the same height, as low ones are slow */
+	w->block_rows = (w->m + n_blocks - 1) / n_blocks;
+	w->packed = share_scratch(ctx, w, w->m * hart_packed_depth(cols),
+							  HART_PACKED_ROWS * WIDE_STRIDE + PANEL_ROWS / HART_PACKED_ROWS * HART_PACKED_FLOATS(HART_DOT_DEPTH));
+	n_blocks = (w->m + w->block_rows - 1) / w->block_rows;
+	hart_run_parallel(n_blocks * ((cols + HART_DOT_DEPTH - 1) / HART_DOT_DEPTH), 4, pack_task, w);
+	run_rows(ctx, w, Min(PANEL_ROWS, grain), panel_task);
+}
+
+/* One row of x or a few, straight out of the tiles */
+static void
+few_rows(HartContext *ctx, LinearWork *w)
+{
+	int64		row_bytes = tile_bytes(w, w->weight->cols);
+	bool		one = w->m == 1;
+	/* small tensors are cut finer, so that each thread gets some */
+	int64		most = Min((one ? PIECE_BYTES : FEW_PIECE_BYTES) / row_bytes, w->weight->rows / (2 * hart_n_threads()));
+
+	share_scratch(ctx, w, 0, (one ? 1 : FEW_WEIGHT_ROWS) * WIDE_STRIDE);
+	run_rows(ctx, w, Max(Max(1, MIN_PIECE_BYTES / row_bytes), most), one ? one_row_task : few_rows_task);
+}
+
 static HartMatrix *
 linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 {
 	HartTensor *weight = module->weight;
-	int64		row_bytes;
-	bool		panels = x->rows >= PANEL_MIN_ROWS;
 	HartMatrix *y;
-	LinearWork	w;
-	int64		rows_at_once;
-	size_t		grain;
-	ResourceOwner old;
+	const float *bias = NULL;
 
 	if (x->cols != weight->cols)
 		ereport(ERROR,
@@ -263,45 +361,27 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 				 errmsg("\"%s\" takes %d columns, not %d", weight->name, (int) weight->cols, x->cols),
 				 errhint("Each row of the matrix must have as many columns as the weight.")));
 	y = hart_matrix_alloc(x->rows, weight->rows);
-	w = (LinearWork) {.weight = weight, .x = x->data, .m = x->rows, .y = y->data};
 	if (module->bias)
-		w.bias = hart_context_values(ctx, module->bias);
-	if (hart_matrix_elements(y) == 0)
+		bias = hart_context_values(ctx, module->bias);
+	if (weight->rows == 0)
 		return y;
-	if (weight->cols == 0)
+	for (int64 i = 0; i < x->rows; i += MANY_ROWS)
 	{
-		memset(y->data, 0, hart_matrix_elements(y) * sizeof(float));
-		add_bias(&w, 0, weight->rows);
-		return y;
-	}
-	if (weight->format == HART_Q8)
-	{
-		hart_linear_q8(ctx, weight, w.bias, x, y);
-		return y;
-	}
-	row_bytes = weight->cols * HART_TILE_BYTES / hart_tile_weights(weight->format);
-	w.scratch_size = panels ? PANEL_ROWS * WIDE_STRIDE + PG_CACHE_LINE_SIZE
-		: FEW_WEIGHT_ROWS * (WIDE_STRIDE + x->rows);
-	w.scratch = hart_context_scratch(ctx, hart_n_threads() * w.scratch_size);
+		LinearWork	w = {.weight = weight, .bias = bias, .x = hart_matrix_row(x, i), .m = Min(MANY_ROWS, x->rows - i),
+		.y = hart_matrix_row(y, i)};
 
-	/* small tensors are cut finer, so that each thread gets some */
-	if (panels)
-		grain = Min(PANEL_ROWS, Max(16, weight->rows / (4 * hart_n_threads())));
-	else
-		grain = Max(Max(1, MIN_PIECE_BYTES / row_bytes),
-					Min(PIECE_BYTES / row_bytes, weight->rows / (2 * hart_n_threads())));
-	grain = TYPEALIGN(FEW_WEIGHT_ROWS, grain);
-	rows_at_once = Max(1, hart_tiles_at_once(ctx->tiles) * hart_tile_weights(weight->format) / weight->cols);
-	old = hart_context_enter(ctx);
-	for (int64 row = 0; row < weight->rows; row += rows_at_once)
-	{
-		int64		n_rows = Min(rows_at_once, weight->rows - row);
-
-		pin_rows(ctx, &w, row, n_rows);
-		hart_run_parallel(n_rows, grain, panels ? panel_task : x->rows == 1 ? one_row_task : few_rows_task, &w);
-		hart_tiles_unpin(ctx->tiles);
+		if (weight->cols == 0)
+		{
+			memset(w.y, 0, w.m * weight->rows * sizeof(float));
+			add_bias(&w, 0, weight->rows);
+		}
+		else if (weight->format == HART_Q8)
+			hart_linear_q8(ctx, weight, bias, w.x, w.m, w.y);
+		else if (w.m >= PANEL_MIN_ROWS)
+			many_rows(ctx, &w);
+		else
+			few_rows(ctx, &w);
 	}
-	CurrentResourceOwner = old;
 	return y;
 }
 

@@ -75,13 +75,13 @@ piece_rows(const HartTensor *weight, int64 m)
 }
 
 void
-hart_linear_q8(HartContext *ctx, const HartTensor *weight, const float *bias, const HartMatrix *x, HartMatrix *y)
+hart_linear_q8(HartContext *ctx, const HartTensor *weight, const float *bias, const float *x, int64 m, float *y)
 {
 	size_t		row_blocks = weight->cols / HART_Q8_BLOCK;
-	size_t		x_size = x->rows * hart_q8_groups(row_blocks) * sizeof(HartQ8X);
-	size_t		piece = piece_rows(weight, x->rows);
-	Q8Work		w = {.m = x->rows, .ldy = weight->rows, .rows = {.row_blocks = row_blocks, .n = piece}};
-	RoundWork	round = {.x = x->data, .row_blocks = row_blocks};
+	size_t		x_size = m * hart_q8_groups(row_blocks) * sizeof(HartQ8X);
+	size_t		piece = piece_rows(weight, m);
+	Q8Work		w = {.m = m, .ldy = weight->rows, .rows = {.row_blocks = row_blocks, .n = piece}};
+	RoundWork	round = {.x = x, .row_blocks = row_blocks};
 	int64		rows_at_once = Max(1, hart_tiles_at_once(ctx->tiles) * HART_Q8_TILE / weight->cols);
 	char	   *scratch;
 	ResourceOwner old;
@@ -91,7 +91,7 @@ hart_linear_q8(HartContext *ctx, const HartTensor *weight, const float *bias, co
 	round.rounded = (HartQ8X *) TYPEALIGN(PG_CACHE_LINE_SIZE, scratch);
 	w.x = round.rounded;
 	w.scratch = (char *) round.rounded + x_size;
-	hart_run_parallel(x->rows, 1, round_task, &round);
+	hart_run_parallel(m, 1, round_task, &round);
 
 	old = hart_context_enter(ctx);
 	for (int64 row = 0; row < weight->rows; row += rows_at_once)
@@ -102,7 +102,7 @@ hart_linear_q8(HartContext *ctx, const HartTensor *weight, const float *bias, co
 
 		w.rows.tiles = hart_tiles_pin(ctx->tiles, weight->tiles->first + first_tile, last_tile - first_tile + 1);
 		w.rows.first_block = row * row_blocks - first_tile * HART_Q8_TILE_BLOCKS;
-		w.y = y->data + row;
+		w.y = y + row;
 		w.bias = bias ? bias + row : NULL;
 		hart_run_parallel(n_rows, piece, multiply_task, &w);
 		hart_tiles_unpin(ctx->tiles);

@@ -16,6 +16,8 @@ PG_FUNCTION_INFO_V1(hart_neighbor_graph);
 /* rows of a block, which one thread compares with all rows; and rows of a panel that it compares them with at once */
 #define BLOCK_ROWS 256
 #define PANEL_ROWS 64
+/* rows that a block is compared with before another thread, or an interrupt, may have its turn: some milliseconds */
+#define STRETCH_ROWS 512
 
 #define MAX_NEIGHBORS 256
 
@@ -177,7 +179,7 @@ hart_neighbor_graph(PG_FUNCTION_ARGS)
 	w.scratch_size = PANEL_ROWS * w.cols + BLOCK_ROWS * PANEL_ROWS;
 	w.scratch = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * w.scratch_size * hart_n_threads());
 
-	at_once = hart_embedding_open_tiles(e);
+	at_once = Min(STRETCH_ROWS, hart_embedding_open_tiles(e));
 	for (int64 row = 0; row < e->rows; row += at_once)
 	{
 		w.first_row = row;

@@ -62,6 +62,15 @@ hart_prefix_trim(int megabytes)
 		forget_prompt(dlist_tail_element(Prompt, node, &prompts));
 }
 
+bool
+hart_prefix_forget_oldest(void)
+{
+	if (dlist_is_empty(&prompts))
+		return false;
+	forget_prompt(dlist_tail_element(Prompt, node, &prompts));
+	return true;
+}
+
 static void
 note_changed_functions(Datum arg, int cacheid, uint32 hashvalue)
 {

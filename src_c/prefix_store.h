@@ -12,4 +12,7 @@
 /* let go of the prompts that were used least recently, until the rest takes no more than so many MB */
 extern void hart_prefix_trim(int megabytes);
 
+/* let go of the prompt that was used least recently; false when there is none */
+extern bool hart_prefix_forget_oldest(void);
+
 #endif							/* HART_PREFIX_STORE_H */

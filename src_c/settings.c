@@ -34,6 +34,7 @@ static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512"}
 
 int			hart_pin_percent = 75;
 int			hart_prefix_cache = 64;
+int			hart_kv_cache_limit = 1024;
 
 typedef enum
 {
@@ -154,6 +155,11 @@ hart_settings_init(void)
 							"A prompt that begins like an earlier one takes up from there. 0 turns that off.", &hart_prefix_cache,
 							64, 0, MAX_KILOBYTES / 1024,
 							PGC_USERSET, GUC_UNIT_MB, NULL, assign_prefix_cache, NULL);
+	DefineCustomIntVariable("hart.kv_cache_limit",
+							"Largest memory for keys and values of one session.",
+							"Running contexts and remembered prompts together; the prompts make way.", &hart_kv_cache_limit,
+							1024, 1, MAX_KILOBYTES / 1024,
+							PGC_USERSET, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomEnumVariable("hart.tile_encoding",
 							 "How hart.ingest_model stores weights.",
 							 "auto packs each tensor that can be packed without loss; plain keeps the bytes of the checkpoint.", &tile_encoding,

@@ -11,6 +11,8 @@ extern int	hart_pin_percent;		/* largest share of shared_buffers that one contex
 
 extern int	hart_prefix_cache;		/* memory of prompts that the session remembers, MB */
 
+extern int	hart_kv_cache_limit;	/* memory of all keys and values of the session, MB */
+
 /* number of threads to compute with, at least 1 (hart.threads, where 0 means every core this process may use) */
 extern int	hart_n_threads(void);
 

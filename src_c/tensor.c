@@ -5,12 +5,16 @@
 #include "matrix.h"
 
 #include "common/int.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "kernels.h"
 #include "tensor.h"
 
 PG_FUNCTION_INFO_V1(hart_bytes_to_matrix);
+
+/* numbers between two looks at interrupts */
+#define WIDEN_AT_ONCE (1024 * 1024)
 
 HartDtype
 hart_parse_dtype(const char *dtype)
@@ -57,6 +61,7 @@ hart_bytes_to_matrix(PG_FUNCTION_ARGS)
 	int64		bytes = VARSIZE_ANY_EXHDR(data);
 	int64		row_bytes = cols * (int64) hart_dtype_size(dtype);
 	HartMatrix *m;
+	size_t		n;
 
 	if (cols < 1 || bytes % row_bytes != 0)
 		ereport(ERROR,
@@ -64,6 +69,11 @@ hart_bytes_to_matrix(PG_FUNCTION_ARGS)
 				 errmsg(INT64_FORMAT " bytes are not a whole number of rows of %d columns", bytes, cols),
 				 errhint("Pass all bytes of the tensor and the last number of its shape.")));
 	m = hart_matrix_alloc(bytes / row_bytes, cols);
-	hart_kernels->widen[dtype] (VARDATA_ANY(data), m->data, hart_matrix_elements(m));
+	n = hart_matrix_elements(m);
+	for (size_t at = 0; at < n; at += WIDEN_AT_ONCE)
+	{
+		CHECK_FOR_INTERRUPTS();
+		hart_kernels->widen[dtype] (VARDATA_ANY(data) + at * hart_dtype_size(dtype), m->data + at, Min(WIDEN_AT_ONCE, n - at));
+	}
 	PG_RETURN_MATRIX(m);
 }

@@ -21,7 +21,15 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "buffer_pins.h"
+#include "settings.h"
 #include "tile_table.h"
+
+/* how many pages ahead the processor is told to fetch what pinning looks at */
+#define PREFETCH_PAGES 8
+/* buffers that one page fault maps on Linux, and from how many on it is worth waking threads for */
+#define BUFFERS_A_FAULT (65536 / BLCKSZ)
+#define MIN_BUFFERS_TO_MAP 4096
 
 /* One tile's share in the fingerprint: a version of a row is known by where it lies and who made it */
 static uint64
@@ -96,11 +104,24 @@ lsn_to_remember(Page page)
 	return PageIsAllVisible(page) ? PageGetLSN(page) : InvalidXLogRecPtr;
 }
 
-/* Look at every visible tuple of a page; keeps the pin when the page has tiles that are to stay pinned */
-static void
-scan_page(HartTileReader *reader, BlockNumber block)
+/* Pin a page, which is in the buffer that is guessed as a rule: then there is no need to look it up */
+static Buffer
+read_page(Relation rel, BlockNumber block, Buffer guess)
 {
-	Buffer		buffer = ReadBuffer(reader->rel, block);
+#if PG_VERSION_NUM >= 160000
+	if (BufferIsValid(guess) && guess <= NBuffers && ReadRecentBuffer(rel->rd_locator, MAIN_FORKNUM, block, guess))
+#else
+	if (BufferIsValid(guess) && guess <= NBuffers && ReadRecentBuffer(rel->rd_node, MAIN_FORKNUM, block, guess))
+#endif
+		return guess;
+	return ReadBuffer(rel, block);
+}
+
+/* Look at every visible tuple of a page, and pin it when it has tiles that are to stay pinned; the buffer that it is in */
+static Buffer
+scan_page(HartTileReader *reader, BlockNumber block, Buffer guess)
+{
+	Buffer		buffer = read_page(reader->rel, block, guess);
 	Page		page = BufferGetPage(buffer);
 	bool		all_visible;
 	bool		keep = false;
@@ -131,9 +152,9 @@ scan_page(HartTileReader *reader, BlockNumber block)
 			keep = reader->pinned;
 	}
 	if (keep)
-		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-	else
-		UnlockReleaseBuffer(buffer);
+		hart_pins_add(reader->pins, buffer);
+	UnlockReleaseBuffer(buffer);
+	return buffer;
 }
 
 /* What a memo's words about a page are worth */
@@ -144,48 +165,77 @@ typedef enum
 	PAGE_CHANGED
 } KnownPage;
 
+/* Read something of every so many buffers, which maps what lies around into this process */
+static void
+touch_task(void *arg, size_t begin, size_t end, int worker)
+{
+	Buffer		first = *(Buffer *) arg;
+
+	for (size_t i = begin; i < end; i += BUFFERS_A_FAULT)
+		(void) *(volatile char *) BufferGetPage(first + i);
+}
+
+/*
+ * What a session reads of shared buffers for the first time costs it a page fault, for every 64 kB as a rule. Let all threads have them,
+ * where the table seems to lie.
+ */
+static void
+map_buffers(Buffer first, BlockNumber n_blocks)
+{
+	size_t		n = Min(n_blocks, NBuffers - first + 1);
+
+	if (n >= MIN_BUFFERS_TO_MAP)
+		hart_run_parallel(n, 64 * BUFFERS_A_FAULT, touch_task, &first);
+}
+
 /* Look at every page but those that a memo was right about */
 static void
 scan_pages(HartTileReader *reader, BlockNumber n_blocks, const uint8 *known)
 {
+	Buffer		buffer = InvalidBuffer;
+
 	for (BlockNumber block = 0; block < n_blocks; block++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (known == NULL || known[block] != PAGE_AS_KNOWN)
-			scan_page(reader, block);
+		if (known != NULL && known[block] == PAGE_AS_KNOWN)
+			continue;
+		/* what was read in one go lies in one stretch of the buffers */
+		buffer = scan_page(reader, block, buffer + 1);
+		if (block == 0 && reader->pinned)
+			map_buffers(buffer, n_blocks);
+		if (buffer + PREFETCH_PAGES <= NBuffers)
+		{
+			__builtin_prefetch(GetBufferDescriptor(buffer + PREFETCH_PAGES - 1), 1);
+			/* its line pointers, and the tuple when there is one a page */
+			__builtin_prefetch(BufferGetPage(buffer + PREFETCH_PAGES));
+			__builtin_prefetch(BufferGetPage(buffer + PREFETCH_PAGES) + PG_CACHE_LINE_SIZE / 2);
+		}
 	}
 }
 
 /*
- * Pin a page that a memo names; false, and no pin, when it must be looked at again. With the pin held nobody moves its rows.
+ * Pin a page that a memo names; false when it must be looked at again. With the pin held nobody moves its rows.
  * Its LSN and flag are read without the lock: a change that is under way belongs to a transaction that our snapshot does not see.
  */
 static bool
 pin_known_page(HartTileReader *reader, HartTilePage *known)
 {
-	Buffer		buffer = known->buffer;
 	Page		page;
 
 	if (known->lsn == InvalidXLogRecPtr)
 		return false;
-#if PG_VERSION_NUM >= 160000
-	if (!ReadRecentBuffer(reader->rel->rd_locator, MAIN_FORKNUM, known->block, buffer))
-#else
-	if (!ReadRecentBuffer(reader->rel->rd_node, MAIN_FORKNUM, known->block, buffer))
-#endif
-		known->buffer = buffer = ReadBuffer(reader->rel, known->block);
-	page = BufferGetPage(buffer);
-	if (PageGetLSN(page) == known->lsn && PageIsAllVisible(page))
+	if (!hart_pins_add_recent(reader->pins, known->block, known->buffer))
 	{
-		hart_check_snapshot_age(reader, page);
-		return true;
+		known->buffer = ReadBuffer(reader->rel, known->block);
+		hart_pins_add(reader->pins, known->buffer);
+		ReleaseBuffer(known->buffer);
 	}
-	ReleaseBuffer(buffer);
-	return false;
+	page = BufferGetPage(known->buffer);
+	if (PageGetLSN(page) != known->lsn || !PageIsAllVisible(page))
+		return false;
+	hart_check_snapshot_age(reader, page);
+	return true;
 }
-
-/* how many pages ahead the processor is told to fetch what pinning looks at */
-#define PREFETCH_PAGES 8
 
 /* Enter the tiles of the pages that are still as a memo says, and note which those are; a memo may name a page more than once */
 static void
@@ -201,7 +251,7 @@ recall_tiles(HartTileReader *reader, HartTileMemo *memo, BlockNumber n_blocks, u
 		CHECK_FOR_INTERRUPTS();
 		if (i + PREFETCH_PAGES < n_pages)
 		{
-			__builtin_prefetch(GetBufferDescriptor(pages[i + PREFETCH_PAGES].buffer - 1));
+			__builtin_prefetch(GetBufferDescriptor(pages[i + PREFETCH_PAGES].buffer - 1), 1);
 			__builtin_prefetch(BufferGetPage(pages[i + PREFETCH_PAGES].buffer));
 		}
 		if (pages[i].block >= n_blocks)
@@ -277,7 +327,7 @@ remember_indexed_tile(HartTileReader *reader, HeapTuple tuple, Buffer buffer)
 		LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	}
 	if (remember_tile(reader, tuple, page) && reader->pinned)
-		IncrBufferRefCount(buffer);
+		hart_pins_add(reader->pins, buffer);
 }
 
 /* Look up the tiles by the index: for a few tensors of many */

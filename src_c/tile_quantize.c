@@ -66,20 +66,20 @@ report_mismatch(int32 tensor_id)
 static Copy *
 load_copies(int32 source_id, int32 model_id, int *n_copies, int64 *all)
 {
-	Oid			types[] = {INT4OID, INT4OID};
-	Datum		args[] = {Int32GetDatum(source_id), Int32GetDatum(model_id)};
+	Oid			types[] = {INT4OID, INT4OID, REGROLEOID};
+	Datum		args[] = {Int32GetDatum(source_id), Int32GetDatum(model_id), ObjectIdGetDatum(GetUserId())};
 	MemoryContext memory = CurrentMemoryContext;
 	Copy	   *copies;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT hart.check_own_ingest($2)", 2, types, args, NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args("SELECT hart.check_own_ingest($2, $3)", 3, types, args, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not check the ingest");
 	if (SPI_execute_with_args("SELECT t.tensor_id, s.dtype, s.encoding, t.dtype, t.encoding, s.shape, s.bytes, t.shape, t.bytes"
 							  " FROM hart.tensors t LEFT JOIN hart.tensors s ON s.model_id OPERATOR(pg_catalog.=) $1"
 							  " AND s.tensor_id OPERATOR(pg_catalog.=) t.tensor_id AND s.name OPERATOR(pg_catalog.=) t.name"
 							  " WHERE t.model_id OPERATOR(pg_catalog.=) $2 ORDER BY t.tensor_id",
-							  2, types, args, NULL, true, 0) != SPI_OK_SELECT)
+							  3, types, args, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the tensor catalog");
 	*n_copies = (int) SPI_processed;
 	*all = 0;

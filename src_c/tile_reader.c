@@ -124,7 +124,10 @@ hart_tiles_open(Relation rel, Snapshot snapshot, int32 model_id, HartTileRange *
 	reader->pinned = hart_may_pin(rel, Min(n_blocks, reader->n_tiles));
 	reader->payload = MemoryContextAllocExtended(CurrentMemoryContext, Max(reader->n_tiles, 1) * sizeof(char *),
 												 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	if (!reader->pinned)
+	if (reader->pinned)
+		/* what a memo names, and what is found beside it */
+		reader->pins = hart_pins_create(rel, reader->n_tiles + Max(n_blocks, reader->n_tiles) + 1);
+	else
 	{
 		hart_hint_at_streaming(n_blocks);
 		reader->tid = MemoryContextAllocExtended(CurrentMemoryContext,

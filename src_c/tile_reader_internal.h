@@ -10,6 +10,7 @@
 #include "access/htup.h"
 #include "storage/bufpage.h"
 
+#include "buffer_pins.h"
 #include "tile_memo.h"
 
 struct HartTileReader
@@ -24,6 +25,7 @@ struct HartTileReader
 	uint64		fingerprint;	/* sum over the tiles found, so that their order does not matter */
 	HartTileMemo *memo;			/* of what is found, for the next reader; NULL where none can be made */
 	bool		pinned;			/* every page with a tile stays pinned */
+	HartPins   *pins;			/* of those pages; NULL when they are not all pinned */
 	const char **payload;		/* of each tile; NULL while it is not pinned */
 	ItemPointerData *tid;		/* of each tile, when they are not all pinned */
 	Buffer	   *buffer;			/* of each tile that hart_tiles_pin pinned, when they are not all pinned */

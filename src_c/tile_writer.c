@@ -50,15 +50,15 @@ typedef struct PackWork
 static HartFormat
 check_own_ingest(int32 model_id, int32 tensor_id)
 {
-	Oid			types[] = {INT4OID, INT4OID};
-	Datum		args[] = {Int32GetDatum(model_id), Int32GetDatum(tensor_id)};
+	Oid			types[] = {INT4OID, INT4OID, REGROLEOID};
+	Datum		args[] = {Int32GetDatum(model_id), Int32GetDatum(tensor_id), ObjectIdGetDatum(GetUserId())};
 	HartFormat	format;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT t.dtype, t.encoding, hart.check_own_ingest($1) FROM hart.tensors t"
+	if (SPI_execute_with_args("SELECT t.dtype, t.encoding, hart.check_own_ingest($1, $3) FROM hart.tensors t"
 							  " RIGHT JOIN (VALUES (1)) AS one (n) ON t.model_id OPERATOR(pg_catalog.=) $1 AND t.tensor_id OPERATOR(pg_catalog.=) $2",
-							  2, types, args, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+							  3, types, args, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not check the ingest");
 	if (SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) == NULL)
 		ereport(ERROR,

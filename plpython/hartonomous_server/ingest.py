@@ -6,11 +6,13 @@ import os
 import time
 
 from .access import check_encoding, check_role, model_directory
+from .byte_pairs import byte_pair_rules, merge_rows
 from .checkpoint import ShardReader
 from .database import rows
 from .errors import INVALID_NAME, HartError, quoted
 from .files import resolve
 from .modeldir import TILES_AT_ONCE, TOKENIZER, as_json, read_model
+from .patterns import Unsuitable
 from .positions import make_linear_chart
 from .progress import INTERVAL, Progress
 from .report import reported
@@ -168,7 +170,34 @@ class Writer:
                 columns = [list(column) for column in zip(*entries[first : first + VOCABULARY_ROWS])]
                 rows(self.plpy, self.GD, sql, ["int", *types], [self.model_id, *columns])
                 self.commit(self.tensor_id, TOKENIZER)
+        self.write_tokenizer(vocabulary, vocab_size)
         return len(vocabulary.tokens), time.monotonic() - start
+
+    def write_tokenizer(self, vocabulary, vocab_size):
+        """The rules by which the server itself tokenizes, where it can."""
+        try:
+            rules = byte_pair_rules(vocabulary.file, vocab_size)
+        except Unsuitable as reason:
+            self.plpy.debug(f"texts of this model are tokenized by the library: {reason}")
+            return
+        rows(
+            self.plpy,
+            self.GD,
+            f"SELECT hart.add_tokenizer($1, {', '.join(f'${n + 2}' for n in range(len(rules.TYPES)))})",
+            ["int", *rules.TYPES],
+            [self.model_id, *rules.values()],
+        )
+        merges = merge_rows(vocabulary.merges)
+        for first in range(0, len(merges), VOCABULARY_ROWS):
+            columns = [list(column) for column in zip(*merges[first : first + VOCABULARY_ROWS])]
+            rows(
+                self.plpy,
+                self.GD,
+                "SELECT hart.add_merge_pairs($1, $2, $3, $4, $5)",
+                ["int", *["int[]"] * 4],
+                [self.model_id, *columns],
+            )
+            self.commit(self.tensor_id, TOKENIZER)
 
     def add_file(self, name, content, size, sha256, is_checkpoint):
         rows(

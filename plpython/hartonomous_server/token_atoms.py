@@ -16,6 +16,7 @@ class Vocabulary:
 
     tokens: list  # (token id, content in bytes, special), by id
     merges: list  # (rank, merged token id, left, right), by rank
+    file: dict  # all of tokenizer.json
 
 
 def read_vocabulary(content, size):
@@ -37,6 +38,7 @@ def read_vocabulary(content, size):
     return Vocabulary(
         [(number, *contents[number]) for number in sorted(contents)],
         list(merges(model, ids, contents)),
+        tokenizer,
     )
 
 

@@ -19,7 +19,7 @@ CACHED = 4
 
 @reported
 def encode(plpy, GD, text, model, add_special_tokens=True):
-    """hart.tokenize"""
+    """hart.library_tokenize"""
     if text is None or add_special_tokens is None:
         return None
     return library.encode(session_tokenizer(plpy, GD, model)[0], text, add_special_tokens)
@@ -27,7 +27,7 @@ def encode(plpy, GD, text, model, add_special_tokens=True):
 
 @reported
 def decode(plpy, GD, ids, model):
-    """hart.detokenize"""
+    """hart.library_detokenize"""
     if ids is None:
         return None
     tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
@@ -37,7 +37,7 @@ def decode(plpy, GD, ids, model):
 
 @reported
 def continuation(plpy, GD, prompt_ids, new_ids, model):
-    """hart.detokenize_continuation"""
+    """hart.library_detokenize_continuation"""
     if prompt_ids is None or new_ids is None:
         return None
     tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
@@ -48,7 +48,7 @@ def continuation(plpy, GD, prompt_ids, new_ids, model):
 
 @reported
 def token_texts(plpy, GD, ids, model):
-    """hart.token_texts"""
+    """hart.library_token_texts"""
     if ids is None:
         return None
     tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
@@ -58,7 +58,7 @@ def token_texts(plpy, GD, ids, model):
 
 @reported
 def begin_pieces(plpy, GD, prompt_ids, model):
-    """hart.begin_pieces"""
+    """hart.library_begin_pieces"""
     tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
     check_ids(prompt_ids, vocab_size)
     window, shown = pieces.context(tokenizer, prompt_ids)
@@ -71,12 +71,13 @@ def begin_pieces(plpy, GD, prompt_ids, model):
         "shown": shown,
         "pending": 0,
         "held": "",
+        "partial": None,
     }
 
 
 @reported
 def next_piece(plpy, GD, text, token, stop, ends):
-    """hart.next_piece"""
+    """hart.library_next_piece"""
     model_id, sha256 = text["tokenizer"].split()
     tokenizer = cached_tokenizer(plpy, GD, (int(model_id), bytes.fromhex(sha256)))
     piece, text["window"], text["shown"], text["pending"] = pieces.next_piece(

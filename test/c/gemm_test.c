@@ -149,7 +149,7 @@ test_splits(void)
 
 /*
  * The same bits whether rows of x are taken together, some at a time or one by
- * one, and those of dot4 over the same columns
+ * one, and those of gemm_rows over the same columns
  */
 static void
 test_rows(size_t n, size_t k)
@@ -176,17 +176,14 @@ test_rows(size_t n, size_t k)
 		{
 			for (size_t j = 0; j < n; j++)
 			{
-				float		sum = 0;
+				float		sum;
 
 				for (size_t l = 0; l < k; l += HART_DOT_DEPTH)
 				{
-					const float *row = w + j * k + l;
-					const void *const four[4] = {row, row, row, row};
-					float		out[4];
+					const void *row = w + j * k + l;
 
-					sets[s]->dot4[HART_F32] (1, x + i * k + l, k, four,
-											 k - l < HART_DOT_DEPTH ? k - l : HART_DOT_DEPTH, 0, out);
-					sum = l > 0 ? sum + out[0] : out[0];
+					sets[s]->gemm_rows[HART_F32] (1, 1, k - l < HART_DOT_DEPTH ? k - l : HART_DOT_DEPTH,
+												  x + i * k + l, k, &row, NULL, 0, &sum, 1, l > 0);
 				}
 				if (memcmp(&sum, &y[i * n + j], sizeof(float)) != 0)
 					right[s] = false;
@@ -194,6 +191,61 @@ test_rows(size_t n, size_t k)
 		}
 	}
 	report("a result does not depend on how m is split");
+}
+
+/*
+ * gemm_packed gives the bits of gemm_nt for every height of a block and panels of any width; packing
+ * writes no more than its size, and y's gaps stay
+ */
+static void
+test_packed(void)
+{
+	static float expected[16 * 40];
+	static const size_t depths[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 100, 768, 896, 1000, 1023, HART_DOT_DEPTH};
+	float	   *packed_w_end = (float *) guarded_memory(HART_PACKED_FLOATS(HART_DOT_DEPTH) * sizeof(float), false) + HART_PACKED_FLOATS(HART_DOT_DEPTH);
+	float	   *packed_x_end = (float *) guarded_memory(16 * HART_DOT_DEPTH * sizeof(float), false) + 16 * HART_DOT_DEPTH;
+
+	for (int s = 0; s < N_SETS; s++)
+	{
+		if (sets[s] == NULL)
+			continue;
+		for (size_t d = 0; d < sizeof(depths) / sizeof(depths[0]); d++)
+		{
+			size_t		depth = depths[d];
+			float	   *packed_w = packed_w_end - HART_PACKED_FLOATS(depth);
+
+			for (size_t m = 1; m <= sets[s]->x_rows; m++)
+			{
+				float	   *packed_x = packed_x_end - m * hart_packed_depth(depth);
+
+				for (size_t n = 1 + m % 5; n <= HART_PACKED_ROWS; n += n < 15 ? 7 : n < 30 ? 1 : 2)
+				{
+					size_t		ldx = depth + n % 3;
+					size_t		ldw = depth + m % 3;
+					size_t		ldy = n + n % 2;
+					float	   *x = random_rows(x_end, m, depth, ldx);
+					float	   *w = random_rows(w_end, n, depth, ldw);
+
+					sets[s]->pack_x(m, depth, x, ldx, packed_x);
+					sets[s]->pack_weights(n, depth, w, ldw, packed_w);
+					for (int accumulate = 0; accumulate < 2; accumulate++)
+					{
+						for (size_t i = 0; i < m * ldy; i++)
+							y[i] = expected[i] = i % ldy >= n ? UNTOUCHED : accumulate ? 3.0f : NAN;
+						sets[s]->gemm_nt(m, n, depth, x, ldx, w, ldw, expected, ldy, accumulate != 0);
+						sets[s]->gemm_packed(m, n, depth, packed_x, packed_w, y, ldy, accumulate != 0);
+						if (memcmp(y, expected, m * ldy * sizeof(float)) != 0 && right[s])
+						{
+							right[s] = false;
+							printf("# %s: other bits for m = %zu, n = %zu, depth = %zu, accumulate = %d\n",
+								   set_names[s], m, n, depth, accumulate);
+						}
+					}
+				}
+			}
+		}
+	}
+	report("gemm_packed gives the bits of gemm_nt");
 }
 
 int
@@ -233,5 +285,6 @@ main(void)
 	test_splits();
 	test_rows(70, 100);
 	test_rows(9, 2500);
+	test_packed();
 	return tap_done();
 }

@@ -153,7 +153,7 @@ def nothing_left(db):
         assert session.all("SELECT name, state FROM hart.model_registry WHERE state <> 'ready'") == []
         assert session.all("""SELECT relname FROM pg_class WHERE relnamespace = 'hart'::regnamespace AND relkind IN ('r', 'p') AND relname ~ '^(tiles|token_positions)_[0-9]'
                               AND substring(relname FROM '_([0-9]+)')::int NOT IN (SELECT model_id FROM hart.model_registry)""") == []
-        for table in ("tensors", "model_files", "tiles", "tokens", "stored_relations_merge", "charts", "token_positions"):
+        for table in ("tensors", "model_files", "tiles", "tokens", "stored_relations_merge", "tokenizers", "merge_pairs", "charts", "token_positions"):
             assert session.one(f"SELECT count(*) FROM hart.{table} WHERE model_id NOT IN (SELECT model_id FROM hart.model_registry)") == 0
         assert session.all("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == []
     return check

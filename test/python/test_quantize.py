@@ -1,4 +1,6 @@
 """A model in 8 bits: its tiles and logits against numpy, the figures of hart.compare_models, transactions, interruptions, dumps."""
+import shutil
+
 import numpy as np
 import psycopg
 import pytest
@@ -6,7 +8,7 @@ import pytest
 import models
 from background import Background, PeakMemory, wait_for
 from quantized_twin import HEADER, TILE_BLOCKS, forward, round_weights, round_x, unpack_tile
-from server import BINDIR, Session, run
+from server import BINDIR, TOP, Session, run
 
 # Rows of 5 and 17 blocks: within a group and beyond, cut by the ends of tiles.
 SMALL = models.Model("eight", "qwen2", dim=320, hidden=1088, heads=5, kv_heads=1, head_dim=64, dtypes="BF16", bos=False)
@@ -139,6 +141,25 @@ def test_transactions(conn, eight, nothing_left):
         conn.execute("CALL hart.quantize_model('eight', new_name => 'other')")
     conn.execute("ROLLBACK")
     nothing_left(conn)
+
+
+def test_tokenizer(conn, scratch):
+    """The demo model's tokenizer, byte-level pairs, comes along: rows, and the same tokens without a look at the source."""
+    shutil.copytree(TOP / "demo" / "model", scratch / "demo", dirs_exist_ok=True)
+    conn.execute("CALL hart.ingest_model(%s)", [str(scratch / "demo")])
+    try:
+        conn.execute("CALL hart.quantize_model('demo')")
+        expected = conn.one("SELECT hart.tokenize('CREATE TABLE naïve (id integer);', 'demo')")
+        for table in ("tokenizers", "merge_pairs", "stored_relations_merge", "tokens", "model_files"):
+            counts = conn.all(f"SELECT count(*) FROM hart.{table} JOIN hart.models USING (model_id) WHERE name IN ('demo', 'demo-q8') GROUP BY name")
+            assert len(counts) == 2 and counts[0] == counts[1], table
+        conn.execute("CALL hart.drop_model('demo')")
+        assert conn.one("SELECT hart.tokenize('CREATE TABLE naïve (id integer);', 'demo-q8')") == expected
+        assert conn.one("SELECT hart.generate('The database', 5, 'demo-q8')")
+    finally:
+        for name in ("demo", "demo-q8"):
+            if conn.all("SELECT 1 FROM hart.models WHERE name = %s", name):
+                conn.execute("CALL hart.drop_model(%s)", [name])
 
 
 def test_statement_timeout(db, conn, nothing_left):

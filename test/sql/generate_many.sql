@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(22);
+SELECT plan(30);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', positions => 60) AS model_id \gset
@@ -30,6 +30,19 @@ SELECT is((SELECT array_agg(t.tokens::text ORDER BY t.prompt_no, t.sequence) FRO
 SELECT is((SELECT array_agg(t.tokens::text ORDER BY t.sequence) FROM hart.generate_many('{x}', 10, 'm', temperature => 1.2, top_k => 80, seed => 11, n => 2) AS t), (SELECT array_agg(tokens::text ORDER BY sequence) FROM sampled WHERE prompt_no = 3 AND sequence <= 2), 'whatever else is asked with it');
 SELECT is((SELECT count(DISTINCT tokens) FROM hart.generate_many('{x,x,x}', 10, 'm', temperature => 2)), 3::bigint, 'without a seed the same prompt is answered differently');
 
+-- More continuations than are made at a time: those of a prompt begin as there is room, and end at different times
+CREATE TEMP TABLE many AS SELECT * FROM hart.generate_many('{Hello,y,x}', 6, 'm', temperature => 1.5, seed => 5, n => 40);
+SELECT is((SELECT array_agg(ROW(prompt_no, sequence)::text) FROM many), (SELECT array_agg(ROW(p, s)::text ORDER BY p, s) FROM generate_series(1, 3) AS p, generate_series(1, 40) AS s), 'more continuations than are made at a time, in order');
+SELECT is((SELECT array_agg(t.tokens::text ORDER BY t.sequence) FROM hart.generate_many('{y}', 6, 'm', temperature => 1.5, seed => 5, n => 40) AS t), (SELECT array_agg(tokens::text ORDER BY sequence) FROM many WHERE prompt_no = 2), 'they are those made without the other prompts');
+SELECT is((SELECT array_agg(t.tokens::text ORDER BY t.sequence) FROM hart.generate_many('{x}', 6, 'm', temperature => 1.5, seed => 5, n => 7) AS t), (SELECT array_agg(tokens::text ORDER BY sequence) FROM many WHERE prompt_no = 3 AND sequence <= 7), 'and without the other continuations');
+SELECT cmp_ok((SELECT count(DISTINCT cardinality(tokens)) FROM many), '>=', 3::bigint, 'they ended at different times');
+SELECT is((SELECT array_agg(DISTINCT t.tokens) FROM hart.generate_many('{This is longer}', 5, 'm', n => 70) AS t), (SELECT array_agg(DISTINCT t) FROM hart.generate_tokens(hart.tokenize('This is longer', 'm'), 5, 'm') AS t), 'greedy continuations are all the same');
+
+-- no more are under way at a time than are said to be: the keys and values of 300 at once would not fit
+SET LOCAL hart.kv_cache_limit = '2MB';
+SELECT is((SELECT count(*) FROM hart.generate_many('{Hello}', 4, 'm', temperature => 1, n => 300)), 300::bigint, 'many continuations in little memory');
+RESET hart.kv_cache_limit;
+
 -- The step that takes tokens one by one is the one of all calls
 SELECT is((SELECT text FROM hart.generate_many('{Hello}', 20, 'm', logit_bias => '{"40": 4, "41": 4, "42": 4, "43": 4}', temperature => 1, seed => 2, stop => ARRAY[substr(text, 3, 2)])), left(text, strpos(text, substr(text, 3, 2)) - 1), 'stop strings')
 FROM (SELECT hart.generate('Hello', 20, 'm', logit_bias => '{"40": 4, "41": 4, "42": 4, "43": 4}', temperature => 1, seed => 2) AS text) AS g;
@@ -40,6 +53,8 @@ SELECT pg_temp.refused('SELECT hart.generate_many(NULL, 5, ''m'')', '22023', 'no
 SELECT pg_temp.refused('SELECT hart.generate_many(ARRAY[[''a''], [''b'']], 5, ''m'')', '22023', 'an array of two dimensions');
 SELECT pg_temp.refused('SELECT hart.generate_many(''{a}'', 5, ''m'', n => 0)', '22023', 'n = 0');
 SELECT pg_temp.refused('SELECT hart.generate_many(''{a}'', 5, ''m'', n => NULL)', '22023', 'n = NULL');
+SELECT pg_temp.refused('SELECT hart.generate_many(''{a}'', 5, ''m'', n => 1001)', '54000', 'n = 1001');
+SELECT is((SELECT count(*) FROM hart.generate_many('{a}', 1, 'm', n => 1000)), 1000::bigint, 'n = 1000');
 SELECT is((pg_temp.error_of('SELECT hart.generate_many(ARRAY[''a'', NULL], 5, ''m'')')).message, 'prompt 2 must not be null', 'a prompt that is missing');
 SELECT is((pg_temp.error_of('SELECT hart.generate_many(ARRAY[''a'', ''b'', ''''], 5, ''m'')')).message, 'prompt 3 is empty', 'an empty prompt');
 

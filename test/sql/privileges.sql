@@ -15,7 +15,7 @@ CREATE ROLE hart_test_exporter IN ROLE pg_write_server_files;
 -- What everybody has
 SELECT is_empty('SELECT relname, privilege_type FROM pg_class, aclexplode(relacl) WHERE relnamespace = ''hart''::regnamespace AND grantee = 0 AND privilege_type <> ''SELECT'' AND relname <> ''weights''', 'PUBLIC writes no table; of hart.weights those of the tiles decide');
 SELECT is((SELECT array_agg(DISTINCT relname::text ORDER BY relname::text) FROM pg_class, aclexplode(relacl) WHERE relnamespace = 'hart'::regnamespace AND grantee = 0),
-          '{charts,computed_atoms,ingest_progress,model_files,model_registry,models,neuron_spaces,tensor_roles,tensors,token_atoms,token_merges,token_positions,tokens,weight_relations,weights}', 'PUBLIC reads the catalog, and what shows each role its own models');
+          '{charts,computed_atoms,ingest_progress,merge_pairs,model_files,model_registry,models,neuron_spaces,tensor_roles,tensors,token_atoms,token_merges,token_positions,tokenizers,tokens,weight_relations,weights}', 'PUBLIC reads the catalog, and what shows each role its own models');
 SELECT is((SELECT array_agg(privilege_type::text) FROM pg_namespace, aclexplode(nspacl) WHERE nspname = 'hart' AND grantee = 0), '{USAGE}', 'PUBLIC uses the schema and makes nothing in it');
 SELECT ok(relrowsecurity, 'the files of a model are for those who may read it') FROM pg_class WHERE oid = 'hart.model_files'::regclass;
 SELECT ok(pg_has_role('hart_test_ingester', tableowner, 'USAGE') IS FALSE, 'the model belongs to who ingested it') FROM pg_tables WHERE schemaname = 'hart' AND tablename = 'tiles_' || :model_id;
@@ -39,7 +39,7 @@ FROM (SELECT format(template, name) AS statement
 
 -- Functions with the owner's rights judge who calls them
 SELECT pg_temp.refused(format(call, :model_id), '55000', 'a stranger: ' || call)
-FROM unnest(ARRAY['SELECT hart.add_model_file(%s, ''x'', ''\x00'', 1, ''\x00'', false)', 'SELECT hart.note_progress(%s, 1, 1, ''x'')', 'SELECT hart.finish_ingest(%s)', 'SELECT hart.abort_ingest(%s)', 'SELECT hart.check_own_ingest(%s)']) AS call;
+FROM unnest(ARRAY['SELECT hart.add_model_file(%s, ''x'', ''\x00'', 1, ''\x00'', false)', 'SELECT hart.note_progress(%s, 1, 1, ''x'')', 'SELECT hart.finish_ingest(%s)', 'SELECT hart.abort_ingest(%s)', 'SELECT hart.check_own_ingest(%s, quote_ident(current_user)::regrole)']) AS call;
 SELECT hart.forget_model(:model_id) IS NULL AS forgotten, hart.drop_dead_ingests() IS NULL AS dropped \gset
 SELECT is((SELECT count(*) FROM hart.models WHERE name = 'm' AND state = 'ready'), 1::bigint, 'a stranger cannot make the model be forgotten');
 SELECT isnt((SELECT code FROM pg_temp.error_of(format('SELECT hart.write_tiles(%L, %s, 1, 0, ''\x00'')', :'tiles', :model_id))), NULL, 'a stranger cannot write tiles');

@@ -1,15 +1,15 @@
--- The settings hart.kernel, hart.threads, hart.pin_percent, hart.prefix_cache, hart.tile_encoding, hart.model, hart.model_directory and hart.geometry_python.
+-- The settings hart.kernel, hart.threads, hart.kv_cache_limit, hart.pin_percent, hart.prefix_cache, hart.tile_encoding, hart.model, hart.model_directory and hart.geometry_python.
 BEGIN;
 \ir include/errors.sql
 \ir include/kernels.sql
-SELECT plan(48);
+SELECT plan(53);
 
 -- The library defines its settings when it is loaded
 SELECT is(hart.library_version(), (SELECT extversion FROM pg_extension WHERE extname = 'hartonomous'), 'library and catalog are of the same version');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%'),
-          '{hart.geometry_python,hart.kernel,hart.model,hart.model_directory,hart.pin_percent,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'settings there are');
+          '{hart.geometry_python,hart.kernel,hart.kv_cache_limit,hart.model,hart.model_directory,hart.pin_percent,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'settings there are');
 SELECT is_empty('SELECT name FROM pg_settings WHERE name LIKE ''hart.%'' AND coalesce(short_desc, '''') !~ ''^[A-Z].*\.$''', 'each has a description');
-SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'user'), '{hart.kernel,hart.model,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'everybody may set these');
+SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'user'), '{hart.kernel,hart.kv_cache_limit,hart.model,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'everybody may set these');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'superuser'), '{hart.geometry_python,hart.model_directory,hart.pin_percent}', 'a superuser may set these');
 SELECT is((SELECT code FROM pg_temp.error_of('SET hart.no_such_setting = 1')), '42602', 'other names are refused');
 
@@ -50,6 +50,11 @@ FROM unnest(ARRAY['-1', '91', 'all']) AS value;
 SELECT is((SELECT format('%s%s %s', boot_val, unit, min_val) FROM pg_settings WHERE name = 'hart.prefix_cache'), '64MB 0', '64 MB of prompts are remembered by default');
 SELECT is((SELECT code FROM pg_temp.error_of(format('SET hart.prefix_cache = %L', value))), '22023', format('hart.prefix_cache refuses %s', value))
 FROM unnest(ARRAY['-1', '1e15', 'all']) AS value;
+
+-- hart.kv_cache_limit
+SELECT is((SELECT format('%s%s %s', boot_val, unit, min_val) FROM pg_settings WHERE name = 'hart.kv_cache_limit'), '1024MB 1', 'a session has up to 1 GB of keys and values by default');
+SELECT is((SELECT code FROM pg_temp.error_of(format('SET hart.kv_cache_limit = %L', value))), '22023', format('hart.kv_cache_limit refuses %s', value))
+FROM unnest(ARRAY['0', '-1', '1e15', 'all']) AS value;
 
 -- hart.tile_encoding
 SELECT is((SELECT format('%s %s', boot_val, enumvals) FROM pg_settings WHERE name = 'hart.tile_encoding'), 'auto {auto,plain}', 'weights are packed by default');
