@@ -41,6 +41,7 @@ SQL_PARTS = \
 	sql/generate_stream.sql \
 	sql/chat.sql \
 	sql/scores.sql \
+	sql/quantize.sql \
 	sql/beam_search.sql
 
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql

@@ -47,17 +47,14 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION hart.drop_dead_ingests() IS 'drop what ingestions left behind whose session is gone';
 
-CREATE FUNCTION hart.begin_ingest(caller regrole, name text, spec jsonb, OUT model_id integer, OUT tiles text) RETURNS record
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET default_tablespace = '' AS $$
+-- The next two are called with the rights of the extension's owner, by what enters a model.
+CREATE FUNCTION hart.reserve_model(name text) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     other record;
+    reserved integer;
 BEGIN
-    IF NOT pg_has_role(caller, 'pg_read_server_files', 'USAGE') THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to ingest a model',
-            HINT = 'Only roles with privileges of pg_read_server_files may read files of the server.';
-    END IF;
-    PERFORM hart.drop_dead_ingests();
-    SELECT r.state, r.backend_pid INTO other FROM hart.model_registry r WHERE r.name = begin_ingest.name;
+    SELECT r.state, r.backend_pid INTO other FROM hart.model_registry r WHERE r.name = reserve_model.name;
     IF other.state = 'ready' THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('model "%s" already exists', name),
             HINT = 'CALL hart.drop_model first, or give the new one another name.';
@@ -66,12 +63,36 @@ BEGIN
             MESSAGE = format('model "%s" is being ingested by process %s', name, other.backend_pid),
             HINT = 'Watch hart.ingest_progress, or give the new one another name.';
     END IF;
-
     -- the key of the lock is no secret: pass over numbers that somebody holds
     LOOP
-        model_id := nextval('hart.model_id_seq');
-        EXIT WHEN pg_try_advisory_lock(hart.ingest_lock_class(), model_id);
+        reserved := nextval('hart.model_id_seq');
+        EXIT WHEN pg_try_advisory_lock(hart.ingest_lock_class(), reserved);
     END LOOP;
+    RETURN reserved;
+END $$;
+COMMENT ON FUNCTION hart.reserve_model(text) IS 'number of a new model, with the advisory lock of its ingest; an error when there is a model of that name';
+
+CREATE FUNCTION hart.make_tile_table(owner regrole, model_id integer, name text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    tiles CONSTANT text := format('hart.tiles_%s', model_id);
+BEGIN
+    -- not yet a partition: a model on its way in is not seen through hart.tiles, and the lock on hart.tiles is short
+    EXECUTE format('CREATE TABLE %s (LIKE hart.tiles INCLUDING STORAGE, CHECK (model_id = %s)) USING heap', tiles, model_id);
+    EXECUTE format('COMMENT ON TABLE %s IS %L', tiles, format('weights of model %s', name));
+    EXECUTE format('ALTER TABLE %s OWNER TO %s', tiles, owner);
+END $$;
+COMMENT ON FUNCTION hart.make_tile_table(regrole, integer, text) IS 'make the table for the tiles of a model that is about to come in';
+
+CREATE FUNCTION hart.begin_ingest(caller regrole, name text, spec jsonb, OUT model_id integer, OUT tiles text) RETURNS record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET default_tablespace = '' AS $$
+BEGIN
+    IF NOT pg_has_role(caller, 'pg_read_server_files', 'USAGE') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to ingest a model',
+            HINT = 'Only roles with privileges of pg_read_server_files may read files of the server.';
+    END IF;
+    PERFORM hart.drop_dead_ingests();
+    model_id := hart.reserve_model(name);
     tiles := format('hart.tiles_%s', model_id);
     BEGIN
         INSERT INTO hart.model_registry (model_id, name, state, architecture, dim, hidden_dim, n_layers, n_heads, n_kv_heads, head_dim, vocab_size,
@@ -93,10 +114,7 @@ BEGIN
         SELECT begin_ingest.model_id, t.tensor_id, t.name, t.shape, t.dtype, t.bytes, t.n_tiles, t.file, t.file_offset
         FROM jsonb_to_recordset(spec->'tensors') AS t (tensor_id integer, name text, shape integer[], dtype text, bytes bigint, n_tiles integer,
                                                        file text, file_offset bigint);
-        -- not yet a partition: a model on its way in is not seen through hart.tiles, and the lock on hart.tiles is short
-        EXECUTE format('CREATE TABLE %s (LIKE hart.tiles INCLUDING STORAGE, CHECK (model_id = %s)) USING heap', tiles, model_id);
-        EXECUTE format('COMMENT ON TABLE %s IS %L', tiles, format('weights of model %s', name));
-        EXECUTE format('ALTER TABLE %s OWNER TO %s', tiles, caller);
+        PERFORM hart.make_tile_table(caller, model_id, name);
     EXCEPTION WHEN OTHERS THEN
         PERFORM pg_advisory_unlock(hart.ingest_lock_class(), model_id);
         RAISE;

@@ -24,6 +24,8 @@ CREATE TABLE hart.model_registry (
     parameters      bigint NOT NULL,
     source_bytes    bigint NOT NULL,
     path            text NOT NULL,
+    quantization    text CHECK (quantization = 'q8'),
+    quantized_from  text CHECK ((quantized_from IS NULL) = (quantization IS NULL)),
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     ready_at        timestamptz,
     backend_pid     integer,
@@ -41,10 +43,12 @@ COMMENT ON TABLE hart.model_registry IS 'one row a model: its shape, how positio
 COMMENT ON COLUMN hart.model_registry.rope_inv_freq IS 'angle per position of each pair of dimensions of a head, scaling applied';
 COMMENT ON COLUMN hart.model_registry.eos_token_ids IS 'tokens that end a text';
 COMMENT ON COLUMN hart.model_registry.source_bytes IS 'size of the checkpoint files';
+COMMENT ON COLUMN hart.model_registry.quantization IS 'method by which the weights were rounded; NULL for a model as it was ingested';
+COMMENT ON COLUMN hart.model_registry.quantized_from IS 'name, at that time, of the model that this one was made of';
 
 CREATE FUNCTION hart.tile_count(encoding text, bytes bigint) RETURNS integer
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN (bytes + CASE encoding WHEN 'plain' THEN 8063 WHEN 'bf12' THEN 10495 END) / CASE encoding WHEN 'plain' THEN 8064 WHEN 'bf12' THEN 10496 END;
+RETURN (SELECT (bytes + t.size - 1) / t.size FROM (SELECT CASE encoding WHEN 'plain' THEN 8064 WHEN 'bf12' THEN 10496 WHEN 'q8' THEN 31232 END) AS t (size));
 COMMENT ON FUNCTION hart.tile_count(text, bigint) IS 'tiles of a tensor of so many bytes in the checkpoint; NULL for an unknown encoding';
 
 CREATE TABLE hart.tensors (
@@ -53,7 +57,7 @@ CREATE TABLE hart.tensors (
     name            text NOT NULL,
     shape           integer[] NOT NULL,
     dtype           text NOT NULL CHECK (dtype IN ('F32', 'F16', 'BF16')),
-    encoding        text NOT NULL DEFAULT 'plain' CHECK (encoding = 'plain' OR encoding = 'bf12' AND dtype = 'BF16'),
+    encoding        text NOT NULL DEFAULT 'plain' CHECK (encoding = 'plain' OR encoding = 'bf12' AND dtype = 'BF16' OR encoding = 'q8' AND dtype = 'F32'),
     bytes           bigint NOT NULL CHECK (bytes >= 0),
     n_tiles         integer NOT NULL CHECK (n_tiles = hart.tile_count(encoding, bytes)),
     file            text NOT NULL,
@@ -62,8 +66,9 @@ CREATE TABLE hart.tensors (
     UNIQUE (model_id, name)
 );
 COMMENT ON TABLE hart.tensors IS 'the tensors of each model under their names in the checkpoint';
-COMMENT ON COLUMN hart.tensors.encoding IS 'how the tiles hold the numbers; plain: little-endian, row-major, as in the checkpoint; bf12: the same numbers in 12 bits each, losslessly';
-COMMENT ON COLUMN hart.tensors.bytes IS 'of the tensor in the checkpoint, whatever its tiles take';
+COMMENT ON COLUMN hart.tensors.encoding IS 'how the tiles hold the numbers; plain: little-endian, row-major, as in the checkpoint; bf12: the same numbers in 12 bits each, losslessly; q8: 8-bit integers with a scale for every 64';
+COMMENT ON COLUMN hart.tensors.dtype IS 'of the numbers as in the checkpoint; F32 for those of a q8 tensor, integers times a scale';
+COMMENT ON COLUMN hart.tensors.bytes IS 'of the tensor in its dtype, whatever its tiles take';
 COMMENT ON COLUMN hart.tensors.file_offset IS 'where the tensor begins in its file';
 
 CREATE TABLE hart.model_files (
@@ -112,9 +117,9 @@ SELECT name, architecture, parameters, source_bytes AS bytes_in,
        -- not while it comes in: the function would wait for the lock of the index being built
        CASE WHEN state = 'ready' THEN pg_total_relation_size(hart.tiles_of(model_id)) END AS bytes_stored,
        state, ready_at, n_layers, dim, vocab_size, max_positions AS context_length,
-       hart.tiles_of(model_id) AS tiles, model_id
+       hart.tiles_of(model_id) AS tiles, model_id, quantization, quantized_from
 FROM hart.model_registry;
-COMMENT ON VIEW hart.models IS 'one row a model: name, architecture, number of parameters, bytes of the checkpoint and of the tiles with their index, state, since when ready, shape, table of its tiles';
+COMMENT ON VIEW hart.models IS 'one row a model: name, architecture, number of parameters, bytes of the checkpoint and of the tiles with their index, state, since when ready, shape, table of its tiles, how and of which model it was quantized';
 
 CREATE VIEW hart.ingest_progress AS
 SELECT name, backend_pid AS pid, tensors_done, tensors_total, current_tensor,

@@ -45,10 +45,11 @@ typedef enum HartFormat
 	HART_PLAIN_F32 = HART_F32,
 	HART_PLAIN_F16 = HART_F16,
 	HART_PLAIN_BF16 = HART_BF16,
-	HART_BF12					/* bf16 in 12 bits, losslessly: bf12.h */
+	HART_BF12,					/* bf16 in 12 bits, losslessly: bf12.h */
+	HART_Q8						/* 8-bit integers with a scale for every 64: q8.h */
 } HartFormat;
 
-#define HART_N_FORMATS 4
+#define HART_N_FORMATS 5
 #define HART_N_PACKED (HART_N_FORMATS - HART_N_DTYPES)
 
 /*
@@ -135,8 +136,8 @@ typedef struct HartKernels
 	 * widen and dot1 for the packed formats, in their order: on n weights of a
 	 * tile from number index on, for dot1 a multiple of HART_CHAINS, and on the
 	 * first n_rest of the tile that follows.  They give the bits of the plain
-	 * kernels on the same weights.  hart_widen_tile and hart_dot1_tile take
-	 * every format.
+	 * kernels on the same weights.  hart_widen_tile takes every format,
+	 * hart_dot1_tile all but HART_Q8, whose products are those of q8.h.
 	 */
 	float		(*dot1_packed[HART_N_PACKED]) (const void *tile, size_t index, size_t n,
 											   const void *rest, size_t n_rest,

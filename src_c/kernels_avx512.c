@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "bf12.h"
+#include "q8.h"
 
 #define SIMD_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
 #define SIMD_SET_NAME "avx512"

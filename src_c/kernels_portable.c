@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bf12.h"
+#include "q8.h"
 
 /*
  * Sums are kept in this many lanes that compilers map to vector registers; it
@@ -377,7 +378,7 @@ const HartKernels hart_kernels_portable = {
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.dot1_packed = {dot1_bf12},
-	.widen_packed = {widen_bf12},
+	.widen_packed = {widen_bf12, hart_q8_widen},
 	.gemm_nt = gemm_nt,
 	.x_rows = 16,
 	.pack_x = pack_rows,

@@ -13,6 +13,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "linear_q8.h"
 #include "matrix.h"
 #include "settings.h"
 
@@ -354,6 +355,8 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 			memset(w.y, 0, w.m * weight->rows * sizeof(float));
 			add_bias(&w, 0, weight->rows);
 		}
+		else if (weight->format == HART_Q8)
+			hart_linear_q8(ctx, weight, bias, w.x, w.m, w.y);
 		else if (w.m >= PANEL_MIN_ROWS)
 			many_rows(ctx, &w);
 		else

@@ -100,7 +100,8 @@ load_tensors(HartContext *ctx, MemoryContext memory)
 		tensor->tiles = &ctx->ranges[i];
 		tensor->tiles->tensor_id = DatumGetInt32(spi_value(i, 1));
 		tensor->tiles->format = tensor->format;
-		if (!hart_tensor_shape(DatumGetArrayTypeP(spi_value(i, 5)), hart_format_dtype(tensor->format), bytes, &tensor->rows, &tensor->cols))
+		if (!hart_tensor_shape(DatumGetArrayTypeP(spi_value(i, 5)), hart_format_dtype(tensor->format), bytes, &tensor->rows, &tensor->cols) ||
+			(tensor->format == HART_Q8 && tensor->cols % HART_Q8_BLOCK != 0))
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("tensor \"%s\" of model \"%s\" has a shape that does not fit its " INT64_FORMAT " bytes",

@@ -16,6 +16,7 @@
 
 #include "int_array.h"
 #include "kernels.h"
+#include "scores.h"
 #include "settings.h"
 
 PG_FUNCTION_INFO_V1(hart_score_rows);
@@ -48,12 +49,8 @@ typedef struct
 	int32		k;
 } ScoreWork;
 
-/*
- * log of the sum of exp(x). The softmax is left in p: sum times the probabilities, where sum is 1
- * but for what a float4 sum of so many numbers loses.
- */
-static double
-log_sum_exp(const float *x, float *p, int32 n, double *sum)
+double
+hart_log_sum_exp(const float *x, float *p, int32 n, double *sum)
 {
 	int32		largest = 0;
 
@@ -80,7 +77,7 @@ score_task(void *arg, size_t begin, size_t end, int worker)
 		const float *x = hart_matrix_row(w->logits, row);
 		int32		target = w->targets[row];
 		double		sum;
-		double		lse = log_sum_exp(x, p, n, &sum);
+		double		lse = hart_log_sum_exp(x, p, n, &sum);
 		Score		s = {.logprob = x[target] - lse, .rank = 1};
 
 		for (int32 i = 0; i < n; i++)
@@ -137,7 +134,7 @@ continuations_task(void *arg, size_t begin, size_t end, int worker)
 	{
 		const float *x = hart_matrix_row(w->logits, row);
 		double		sum;
-		double		shift = w->so_far[row] - log_sum_exp(x, p, n, &sum);
+		double		shift = w->so_far[row] - hart_log_sum_exp(x, p, n, &sum);
 		Continuation *heap = w->best + row * w->k;
 		int32		kept = 0;
 

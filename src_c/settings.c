@@ -13,6 +13,7 @@
 
 #include "kernels.h"
 #include "prefix_store.h"
+#include "q8.h"
 #include "settings.h"
 #include "threads.h"
 
@@ -68,6 +69,7 @@ static void
 assign_kernel(int newval, void *extra)
 {
 	hart_select_kernels(kernel_names[newval]);
+	hart_q8_select_kernels(hart_kernels->name);
 }
 
 /* What no longer fits goes at once */
@@ -119,6 +121,7 @@ hart_settings_init(void)
 {
 	hart_cancel_pending = interrupt_pending;
 	hart_select_kernels("auto");
+	hart_q8_select_kernels(hart_kernels->name);
 
 	DefineCustomStringVariable("hart.model",
 							   "Name of the model that functions use when none is named.",

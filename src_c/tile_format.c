@@ -15,10 +15,12 @@ hart_parse_format(const char *dtype, const char *encoding)
 		return (HartFormat) plain;
 	if (strcmp(encoding, "bf12") == 0 && plain == HART_BF16)
 		return HART_BF12;
+	if (strcmp(encoding, "q8") == 0 && plain == HART_F32)
+		return HART_Q8;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown encoding \"%s\" of dtype %s", encoding, dtype),
-			 errhint("Tiles are plain, or of dtype BF16 and bf12.")));
+			 errhint("Tiles are plain, or of dtype BF16 and bf12, or of dtype F32 and q8.")));
 }
 
 const char *
@@ -28,7 +30,7 @@ hart_tile_fault(HartFormat format, const char *payload, size_t size, int64 n)
 
 	if (size != expected)
 		return psprintf("has %zu bytes instead of %zu", size, expected);
-	return format == HART_BF12 ? hart_bf12_fault(payload, size, n) : NULL;
+	return format == HART_BF12 ? hart_bf12_fault(payload, size, n) : format == HART_Q8 ? hart_q8_fault(payload, size, n) : NULL;
 }
 
 void
@@ -36,6 +38,8 @@ hart_unpack_tile(HartFormat format, const char *payload, int64 n, void *weights)
 {
 	if (format == HART_BF12)
 		hart_bf12_unpack(payload, weights);
+	else if (format == HART_Q8)
+		hart_q8_widen(payload, 0, weights, n);
 	else
 		memcpy(weights, payload, hart_tile_size(format, n));
 }
@@ -43,7 +47,7 @@ hart_unpack_tile(HartFormat format, const char *payload, int64 n, void *weights)
 bool
 hart_tile_fits(HartFormat format, const void *weights, int64 n)
 {
-	return format != HART_BF12 || hart_bf12_fits(weights, n);
+	return format == HART_BF12 ? hart_bf12_fits(weights, n) : format != HART_Q8;
 }
 
 bool
@@ -51,6 +55,8 @@ hart_pack_tile(HartFormat format, const void *weights, int64 n, char *payload)
 {
 	if (format == HART_BF12)
 		return hart_bf12_pack(weights, n, payload);
+	if (format == HART_Q8)
+		return false;
 	memcpy(payload, weights, hart_tile_size(format, n));
 	return true;
 }
@@ -60,5 +66,7 @@ hart_weights_held(HartFormat format, const char *payload, size_t size)
 {
 	if (format == HART_BF12)
 		return size < HART_BF12_HEADER ? 0 : Min(hart_bf12_n_weights(payload), HART_BF12_TILE);
+	if (format == HART_Q8)
+		return size < HART_Q8_HEADER ? 0 : Min(size - HART_Q8_HEADER, HART_Q8_TILE);
 	return size / hart_dtype_size((HartDtype) format);
 }

@@ -12,6 +12,7 @@
 
 #include "bf12.h"
 #include "kernels.h"
+#include "q8.h"
 
 /* A weight's place */
 typedef struct HartWeightPlace
@@ -30,13 +31,15 @@ hart_tile_weights(HartFormat format)
 			return HART_TILE_BYTES / 4;
 		case HART_BF12:
 			return HART_BF12_TILE;
+		case HART_Q8:
+			return HART_Q8_TILE;
 		default:
 			return HART_TILE_BYTES / 2;
 	}
 }
 
 /* the most that a tile of any format holds */
-#define HART_MAX_TILE_WEIGHTS HART_BF12_TILE
+#define HART_MAX_TILE_WEIGHTS HART_Q8_TILE
 
 static inline HartWeightPlace
 hart_place_of(HartFormat format, int64 weight)
@@ -48,6 +51,8 @@ hart_place_of(HartFormat format, int64 weight)
 			return (HartWeightPlace) {weight / (HART_TILE_BYTES / 4), weight % (HART_TILE_BYTES / 4)};
 		case HART_BF12:
 			return (HartWeightPlace) {weight / HART_BF12_TILE, weight % HART_BF12_TILE};
+		case HART_Q8:
+			return (HartWeightPlace) {weight / HART_Q8_TILE, weight % HART_Q8_TILE};
 		default:
 			return (HartWeightPlace) {weight / (HART_TILE_BYTES / 2), weight % (HART_TILE_BYTES / 2)};
 	}
@@ -82,7 +87,15 @@ hart_weights_in_tile(HartFormat format, int64 n, int64 tile)
 static inline int64
 hart_tile_size(HartFormat format, int64 n)
 {
-	return format == HART_BF12 ? (int64) hart_bf12_size(n) : n * (int64) hart_dtype_size((HartDtype) format);
+	switch (format)
+	{
+		case HART_BF12:
+			return (int64) hart_bf12_size(n);
+		case HART_Q8:
+			return (int64) hart_q8_size(n);
+		default:
+			return n * (int64) hart_dtype_size((HartDtype) format);
+	}
 }
 
 /* a format by the names of a tensor's dtype and encoding in hart.tensors; error for others */
@@ -92,17 +105,20 @@ extern HartFormat hart_parse_format(const char *dtype, const char *encoding);
 static inline const char *
 hart_encoding_name(HartFormat format)
 {
-	return format == HART_BF12 ? "bf12" : "plain";
+	return format == HART_BF12 ? "bf12" : format == HART_Q8 ? "q8" : "plain";
 }
 
-/* the dtype of a format's weights when they are exported */
+/* the dtype that holds all weights of a format exactly, which is the dtype of the tensor in hart.tensors */
 static inline HartDtype
 hart_format_dtype(HartFormat format)
 {
-	return format == HART_BF12 ? HART_BF16 : (HartDtype) format;
+	return format == HART_BF12 ? HART_BF16 : format == HART_Q8 ? HART_F32 : (HartDtype) format;
 }
 
-/* whether n weights of a checkpoint fit a tile; and put them into one, of hart_tile_size bytes. Threads may call these. */
+/*
+ * Whether n weights of a checkpoint fit a tile; and put them into one, of hart_tile_size bytes. Nothing is taken for fit for HART_Q8, which
+ * rounds: its tiles are made by hart_q8_pack and stay as they are. Threads may call these.
+ */
 extern bool hart_tile_fits(HartFormat format, const void *weights, int64 n);
 extern bool hart_pack_tile(HartFormat format, const void *weights, int64 n, char *payload);
 

@@ -29,11 +29,11 @@
 #include "tensor.h"
 #include "tile_format.h"
 #include "tile_table.h"
+#include "tile_writer.h"
 
 PG_FUNCTION_INFO_V1(hart_write_tiles);
 PG_FUNCTION_INFO_V1(hart_fits_encoding);
 
-#define INSERT_BATCH 64			/* tuples, and pages, a heap_multi_insert */
 #define TASK_TILES 8			/* tiles that a thread packs at a time */
 
 /* Some tiles of a tensor, on their way from the checkpoint */
@@ -43,10 +43,8 @@ typedef struct PackWork
 	const char *weights;		/* of the checkpoint */
 	int64		n;				/* weights */
 	char	   *payloads;		/* bytea of HART_TILE_BYTES for each tile; NULL to see whether they fit */
-	bool		refused[INSERT_BATCH];
+	bool		refused[HART_APPEND_BATCH];
 } PackWork;
-
-#define PAYLOAD_SPACE MAXALIGN(VARHDRSZ + HART_TILE_BYTES)
 
 /* Ensure this session is ingesting the model, and look up how the tensor is stored; a call writes megabytes, so a query is cheap */
 static HartFormat
@@ -91,6 +89,35 @@ check_target(Relation rel, int32 model_id)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(rel));
 }
 
+Relation
+hart_open_incoming(Oid relid, int32 model_id)
+{
+	Relation	rel = table_open(relid, RowExclusiveLock);
+
+	check_target(rel, model_id);
+	return rel;
+}
+
+void
+hart_append_tiles(Relation rel, int32 model_id, int32 tensor_id, int32 first_tile, char *payloads, int n)
+{
+	TupleTableSlot *slots[HART_APPEND_BATCH];
+
+	Assert(n <= HART_APPEND_BATCH);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[4] = {Int32GetDatum(model_id), Int32GetDatum(tensor_id), Int32GetDatum(first_tile + i),
+		PointerGetDatum(payloads + i * HART_PAYLOAD_SPACE)};
+		bool		nulls[4] = {false, false, false, false};
+
+		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
+		ExecStoreHeapTuple(heap_form_tuple(RelationGetDescr(rel), values, nulls), slots[i], true);
+	}
+	heap_multi_insert(rel, slots, n, GetCurrentCommandId(true), HEAP_INSERT_FROZEN | HEAP_INSERT_SKIP_FSM, NULL);
+	for (int i = 0; i < n; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+}
+
 /* Pack tiles, or see whether that can be done */
 static void
 pack_task(void *arg, size_t begin, size_t end, int worker)
@@ -102,7 +129,7 @@ pack_task(void *arg, size_t begin, size_t end, int worker)
 	{
 		const char *weights = w->weights + tile * hart_tile_weights(w->format) * weight_size;
 		int64		n = hart_weights_in_tile(w->format, w->n, tile);
-		char	   *payload = w->payloads + tile * PAYLOAD_SPACE;
+		char	   *payload = w->payloads + tile * HART_PAYLOAD_SPACE;
 
 		if (w->payloads == NULL)
 			w->refused[tile] = !hart_tile_fits(w->format, weights, n);
@@ -121,7 +148,7 @@ pack_batch(HartFormat format, const char *weights, int64 n, char *payloads)
 	PackWork	w = {.format = format, .weights = weights, .payloads = payloads};
 	int			n_tiles;
 
-	w.n = Min(n, INSERT_BATCH * hart_tile_weights(format));
+	w.n = Min(n, HART_APPEND_BATCH * hart_tile_weights(format));
 	n_tiles = (int) hart_tile_count(format, w.n);
 	hart_run_parallel(n_tiles, TASK_TILES, pack_task, &w);
 	for (int i = 0; i < n_tiles; i++)
@@ -143,12 +170,9 @@ hart_write_tiles(PG_FUNCTION_ARGS)
 	int64		left;			/* weights */
 	int32		written = 0;
 	Relation	rel;
-	TupleTableSlot *slots[INSERT_BATCH];
-	char	   *payloads = palloc(INSERT_BATCH * PAYLOAD_SPACE);
+	char	   *payloads = palloc(HART_APPEND_BATCH * HART_PAYLOAD_SPACE);
 	HartFormat	format;
 	size_t		weight_size;
-	CommandId	cid = GetCurrentCommandId(true);
-	int			options = HEAP_INSERT_FROZEN | HEAP_INSERT_SKIP_FSM;
 
 	hart_check_version();
 	PreventCommandIfReadOnly("hart.write_tiles()");
@@ -160,16 +184,12 @@ hart_write_tiles(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%zu bytes are not a whole number of weights", VARSIZE_ANY_EXHDR(data)),
 				 errhint("Pass whole tiles of the tensor, but for the last.")));
-	rel = table_open(relid, RowExclusiveLock);
-	check_target(rel, model_id);
+	rel = hart_open_incoming(relid, model_id);
 	if (first_tile < 0 || first_tile > PG_INT32_MAX - hart_tile_count(format, left))
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("tile %d is out of range", first_tile),
 				 errhint("Tiles of a tensor are counted from 0.")));
-	for (int i = 0; i < INSERT_BATCH; i++)
-		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
-
 	while (left > 0)
 	{
 		int			n = pack_batch(format, at, left, payloads);
@@ -181,25 +201,13 @@ hart_write_tiles(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_DATA_EXCEPTION),
 					 errmsg("weights do not fit the encoding of tensor %d", tensor_id),
 					 errhint("The checkpoint changed while it was read; ingest it again.")));
-		for (int i = 0; i < n; i++)
-		{
-			Datum		values[4] = {Int32GetDatum(model_id), Int32GetDatum(tensor_id),
-			Int32GetDatum(first_tile + written + i), PointerGetDatum(payloads + i * PAYLOAD_SPACE)};
-			bool		nulls[4] = {false, false, false, false};
-
-			ExecStoreHeapTuple(heap_form_tuple(RelationGetDescr(rel), values, nulls), slots[i], true);
-		}
-		heap_multi_insert(rel, slots, n, cid, options, NULL);
+		hart_append_tiles(rel, model_id, tensor_id, first_tile + written, payloads, n);
 		packed = Min(left, n * hart_tile_weights(format));
 		at += packed * weight_size;
 		left -= packed;
 		written += n;
-		for (int i = 0; i < n; i++)
-			ExecClearTuple(slots[i]);
 	}
 
-	for (int i = 0; i < INSERT_BATCH; i++)
-		ExecDropSingleTupleTableSlot(slots[i]);
 	table_close(rel, NoLock);
 	pfree(payloads);
 	PG_RETURN_INT32(written);
@@ -213,7 +221,7 @@ hart_fits_encoding(PG_FUNCTION_ARGS)
 	bytea	   *data = PG_GETARG_BYTEA_PP(2);
 	size_t		weight_size = hart_dtype_size(hart_format_dtype(format));
 	int64		n = VARSIZE_ANY_EXHDR(data) / weight_size;
-	int64		batch = INSERT_BATCH * hart_tile_weights(format);
+	int64		batch = HART_APPEND_BATCH * hart_tile_weights(format);
 
 	for (int64 at = 0; at < n; at += batch)
 	{

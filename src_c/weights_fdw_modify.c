@@ -482,6 +482,18 @@ make_plain(Batch *batch)
 	batch->tile_no = -1;
 }
 
+/* Ensure a weight can have any value of its dtype, which one that was rounded with others of its block has not */
+static void
+check_changeable(const HartCatalogTensor *tensor)
+{
+	if (tensor->format == HART_Q8)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("weights of tensor \"%s\" of model \"%s\" are quantized and cannot be changed",
+						text_to_cstring(tensor->name), text_to_cstring(tensor->model->name)),
+				 errhint("Change the model that it was made of, and quantize that again.")));
+}
+
 /* Rewrite the tiles of a batch */
 static void
 write_tiles(const Batch *batch)
@@ -597,6 +609,7 @@ write_changes(Modify *modify)
 		if (tensor != batch.tensor)
 		{
 			write_batch(&batch);
+			check_changeable(tensor);
 			batch.tensor = tensor;
 			/* plain tensors stay plain; others may have become so since the statement began */
 			batch.format = hart_is_packed(tensor->format) ? hart_lock_encoding(tensor->model->model_id, tensor->tensor_id) : tensor->format;

@@ -2,9 +2,16 @@
 
 from .database import rows, scalar
 from .dtype import SIZES, decode, encode
-from .errors import DATA_CORRUPTED, INVALID_PARAMETER_VALUE, SERIALIZATION_FAILURE, HartError, quoted
+from .errors import (
+    DATA_CORRUPTED,
+    FEATURE_NOT_SUPPORTED,
+    INVALID_PARAMETER_VALUE,
+    SERIALIZATION_FAILURE,
+    HartError,
+    quoted,
+)
 from .tensors import EMBEDDING
-from .tile_encoding import PLAIN, TILE_BYTES
+from .tile_encoding import PLAIN, QUANTIZED, TILE_BYTES
 
 
 class Embedding:
@@ -30,6 +37,12 @@ class Embedding:
         self.n_rows, self.dim = found[0]["n_rows"], found[0]["dim"]
         self.row_bytes = self.dim * SIZES[self.dtype]
         self.encoding = found[0]["encoding"]
+        if change and self.encoding == QUANTIZED:
+            raise HartError(
+                "tokens of a quantized model cannot be moved",
+                FEATURE_NOT_SUPPORTED,
+                hint="Move them in the model that it was made of, and quantize that again.",
+            )
         if change and self.encoding != PLAIN:
             sql = "SELECT hart.lock_encoding($1, $2) AS value"
             self.encoding = scalar(plpy, GD, sql, ["int", "int"], [model_id, self.tensor_id])

@@ -9,6 +9,7 @@ from .database import plan, rows, scalar
 from .errors import (
     DATA_CORRUPTED,
     DUPLICATE_FILE,
+    FEATURE_NOT_SUPPORTED,
     INSUFFICIENT_PRIVILEGE,
     NULL_VALUE_NOT_ALLOWED,
     HartError,
@@ -29,6 +30,7 @@ def export_model(plpy, GD, name, path):
         raise HartError("name must not be null", NULL_VALUE_NOT_ALLOWED, hint="See the models in hart.models.")
     path = resolve(path, model_directory(plpy, GD))
     model_id = scalar(plpy, GD, "SELECT hart.resolve_model($1) AS value", ["text"], [name])
+    check_exportable(plpy, GD, name, model_id)
     files = rows(
         plpy,
         GD,
@@ -52,6 +54,18 @@ def export_model(plpy, GD, name, path):
             f"{listed(edited)} holds the weights as they are now"
         )
     plpy.notice(f"model {quoted(name)} is written to {quoted(path, 1000)}: {source.progress.summary()}")
+
+
+def check_exportable(plpy, GD, name, model_id):
+    """The model's weights are those of its files."""
+    sql = "SELECT quantized_from AS value FROM hart.model_registry WHERE model_id = $1"
+    source = scalar(plpy, GD, sql, ["int"], [model_id])
+    if source is not None:
+        raise HartError(
+            f"model {quoted(name)} is quantized and cannot be exported",
+            FEATURE_NOT_SUPPORTED,
+            hint=f"Export the model that it was made of, {quoted(source)}.",
+        )
 
 
 def copy_file(target, source, file):

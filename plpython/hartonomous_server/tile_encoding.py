@@ -3,7 +3,8 @@
 from .database import scalar
 
 PLAIN = "plain"
-TILE_BYTES = {PLAIN: 8064, "bf12": 10496}  # bytes of the checkpoint that a full tile holds
+QUANTIZED = "q8"
+TILE_BYTES = {PLAIN: 8064, "bf12": 10496, QUANTIZED: 31232}  # bytes of the checkpoint that a full tile holds
 LOSSLESS = {"BF16": "bf12"}  # dtype → the encoding that is tried
 FEWEST = 1024  # weights from which on packing certainly saves bytes
 
