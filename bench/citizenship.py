@@ -28,7 +28,8 @@ def measure_sessions(samples, engine, n):
         memories = [PeakMemory(session.pid) for session in sessions]
         for session in sessions:
             session.run("SELECT hart.generate('A database is', 2)")
-        # all have run their prompts by then
+            session.run("SELECT hart.close_context(pg_temp.context_of(64))")  # which is remembered
+        # all have opened their contexts by then
         moment = datetime.now(timezone.utc) + timedelta(seconds=1 + n / 2)
         for session in sessions:
             session.ask(f"pg_temp.decode_from('{moment.isoformat()}', {TOKENS})")

@@ -8,8 +8,8 @@ import pathlib
 
 HERE = pathlib.Path(__file__).resolve().parent
 NAME, MODEL = "hartonomous", "bench"
-# The longest context that is measured; of its keys and values a session keeps a copy
-LONGEST, KEPT = 4096, "256MB"
+# Of the keys and values of the contexts that are measured a session keeps a copy
+KEPT = "256MB"
 
 
 def quoted(text):
@@ -18,8 +18,6 @@ def quoted(text):
 
 class Hartonomous:
     """A session of the server, on one model with some settings."""
-
-    longest = LONGEST
 
     def __init__(self, name, server, model, settings=None):
         self.name, self.server = name, server

@@ -27,6 +27,7 @@ def description():
         "cpu": cpu.get("model name", "unknown processor"),
         "cores": len(os.sched_getaffinity(0)),
         "flags": {flag: flag in flags for flag in FLAGS},
+        "load": os.getloadavg()[0],
         "memory_gb": int(fields("/proc/meminfo")["MemTotal"].split()[0]) / 1e6,
     }
 

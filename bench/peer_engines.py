@@ -19,8 +19,6 @@ REFERENCE = "transformers fp32"
 class Peer:
     """A worker of the folder peers, in the Python that has the engine."""
 
-    longest = 64
-
     def __init__(self, name, python, script, arguments, file):
         self.name, self.file = name, file
         self.widened = 1
@@ -71,8 +69,6 @@ class Peer:
 
 
 class LlamaCpp(Peer):
-    longest = 4096
-
     def __init__(self, python, file):
         super().__init__(f"llama.cpp {file.stem}", python, "llama_worker.py", [file], file)
 

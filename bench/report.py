@@ -5,6 +5,8 @@ from statistics import median
 from goals import OURS, fixed_cost, overhead, results
 from samples import Samples
 
+BEGIN, END = "<!-- table of make bench: begin -->\n", "<!-- table of make bench: end -->\n"
+
 
 def table(header, rows):
     """A Markdown table; numbers to the right."""
@@ -42,7 +44,8 @@ def machine_lines(run, s, counts):
         passes = passes_of(s, threads)
         bandwidth.append(f"{median(passes):.1f} GB/s with {threads} thread{'s' * (threads > 1)} ({min(passes):.1f} to {max(passes):.1f})")
     yield f"{run['date']}; {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB of memory ({flags})."
-    yield f"{versions}; shared_buffers {run['shared_buffers']}; {run['rounds']} round(s), {run['minutes']:.0f} minutes."
+    yield f"{versions}; shared_buffers {run['shared_buffers']}."
+    yield f"{run['rounds']} round(s) in {run['minutes']:.0f} minutes; load of the machine before: {machine['load']:.1f}."
     yield f"Read bandwidth of memory in the same run: {'; '.join(bandwidth)}."
     yield f"Model: {run['model']['name']}, {run['model']['bytes'] / 1e6:.0f} MB."
     yield ""
@@ -165,3 +168,11 @@ def markdown(run):
     lines += [*waiting_lines(run, s), *size_lines(run, s)]
     lines += [f"{OURS} alone:", "", *table(["", ""], [list(row) for row in own_rows(run, s, counts[-1])])]
     return "\n".join(lines)
+
+
+def write(path, text):
+    """Write the table to a file; in one that has the marks, between them."""
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    if BEGIN in old and END in old:
+        text = old[: old.index(BEGIN)] + BEGIN + "\n" + text + END + old.partition(END)[2]
+    path.write_text(text, encoding="utf-8")

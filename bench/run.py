@@ -19,7 +19,7 @@ from machine import Bandwidth, description
 from make_model import Shape, write_model
 from overhead import measure_overhead
 from peer_engines import install_peers, make_peers
-from report import markdown
+from report import markdown, write
 from rounds import Plan, measure_rounds
 from samples import Samples
 from scores import measure_scores
@@ -43,7 +43,7 @@ def parse(arguments):
     parser.add_argument("--only", help="only the engines whose names contain one of these words, with commas between")
     parser.add_argument("--shared-buffers", default="3GB", help="of the server (default: 3GB)")
     parser.add_argument("--cluster", default="bench", help="name of the private cluster (default: bench)")
-    parser.add_argument("--table", type=pathlib.Path, help="also write the table to this file")
+    parser.add_argument("--table", type=pathlib.Path, help="also write the table to this file; to docs/benchmarks.md, in the place of its table")
     parser.add_argument("--json", type=pathlib.Path, help="also write every single figure to this file")
     return parser.parse_args(arguments)
 
@@ -118,7 +118,7 @@ def measure(options, server, model, peers, samples, plan):
 
 def main():
     options = parse(sys.argv[1:])
-    started = time.monotonic()
+    started, machine = time.monotonic(), description()
     options.folder = options.folder.resolve()
     options.folder.mkdir(exist_ok=True)
     model = options.model.resolve() if options.model else made_model(options)
@@ -135,7 +135,7 @@ def main():
     run = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "minutes": (time.monotonic() - started) / 60,
-        "machine": description(),
+        "machine": machine,
         "versions": versions,
         "shared_buffers": options.shared_buffers,
         "rounds": plan.rounds,
@@ -147,7 +147,7 @@ def main():
         options.json.write_text(json.dumps(run))
     table = markdown(run)
     if options.table:
-        options.table.write_text(table)
+        write(options.table, table)
     print(table, end="")
 
 

@@ -42,7 +42,7 @@ def run():
     samples.add("sessions", OURS, [4000], size=4, tokens=80, memory=[60e6, 61e6, 101e6, 62e6])
     return {
         "date": "2026-01-02", "minutes": 3.2, "rounds": 3, "shared_buffers": "3GB",
-        "machine": {"cpu": "A Processor", "cores": 2, "flags": {"avx2": True, "amx_bf16": False}, "memory_gb": 24.6},
+        "machine": {"cpu": "A Processor", "cores": 2, "flags": {"avx2": True, "amx_bf16": False}, "memory_gb": 24.6, "load": 0.25},
         "versions": {"hartonomous": "0.1.0", "llama-cpp-python": "0.3.36"},
         "model": {"name": "shape", "bytes": 988e6},
         "engines": {OURS: {"per_token": 800e6, "stored": 750e6}, BF16: {"per_token": 990e6, "stored": 990e6}},
@@ -146,3 +146,13 @@ def test_every_row_of_a_table_is_as_wide_as_its_header(run):
     for line in report.markdown(run).splitlines():
         width = None if not line.startswith("|") else width or line.count("|")
         assert width is None or line.count("|") == width
+
+
+def test_a_document_gets_the_table_in_its_place(run, tmp_path):
+    text, path = report.markdown(run), tmp_path / "document.md"
+    path.write_text(f"Before.\n{report.BEGIN}old\n{report.END}After.\n", encoding="utf-8")
+    for _ in range(2):
+        report.write(path, text)
+        assert path.read_text(encoding="utf-8") == f"Before.\n{report.BEGIN}\n{text}{report.END}After.\n"
+    report.write(tmp_path / "table.md", text)
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") == text
