@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 import tempfile
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from machine import PeakMemory, processor_seconds
 
@@ -30,7 +30,7 @@ def measure_sessions(samples, engine, n):
             session.run("SELECT hart.generate('A database is', 2)")
             session.run("SELECT hart.close_context(pg_temp.context_of(64))")  # which is remembered
         # all have opened their contexts by then
-        moment = datetime.now(timezone.utc) + timedelta(seconds=1 + n / 2)
+        moment = datetime.now().astimezone() + timedelta(seconds=1 + n / 2)
         for session in sessions:
             session.ask(f"pg_temp.decode_from('{moment.isoformat()}', {TOKENS})")
         slowest = max(session.answer() for session in sessions)

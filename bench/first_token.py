@@ -21,22 +21,23 @@ def prompt_text(server):
 
 
 def first_token(samples, figure, engine, text, threads):
-    """Wall time of a new process; a peer also says which part of it was the import of Python packages."""
+    """Wall time of a new process; a peer also says when Python had started and imported what it needs."""
     command, environment = engine.first_token_command(text, threads)
-    started = time.perf_counter()
+    started = time.monotonic()  # one clock for all processes
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     line = process.stdout.readline()
-    milliseconds = (time.perf_counter() - started) * 1000
+    milliseconds = (time.monotonic() - started) * 1000
     process.stdout.read()
     if process.wait() != 0 or not line:
         raise SystemExit(f"{engine.name} made no first token: {' '.join(map(str, command))}")
     about = {}
     if engine.name.split()[0] != NAME:
-        about = json.loads(line)
-        if about["tokens"] != PROMPT_TOKENS:
-            raise SystemExit(f"{engine.name} has {about['tokens']} tokens for {text!r}, not {PROMPT_TOKENS}")
+        answer = json.loads(line)
+        if answer["tokens"] != PROMPT_TOKENS:
+            raise SystemExit(f"{engine.name} has {answer['tokens']} tokens for {text!r}, not {PROMPT_TOKENS}")
+        about = {"imports": (answer["ready"] - started) * 1000, "piece": answer["piece"]}
     samples.add(figure, engine.name, [milliseconds], threads=threads, **about)
 
 

@@ -2,8 +2,8 @@
 
 from statistics import median
 
+from figures import Samples
 from goals import OURS, fixed_cost, overhead, results
-from samples import Samples
 
 BEGIN, END = "<!-- table of make bench: begin -->\n", "<!-- table of make bench: end -->\n"
 
@@ -97,7 +97,7 @@ def waiting_lines(run, s):
     """From nothing to the first token, ms."""
     columns = {
         "new process, warm": lambda engine: s.median("first_token", engine),
-        "of that, importing Python packages": lambda engine: median_of(s, "first_token", engine, "imports"),
+        "of that, Python and its imports": lambda engine: median_of(s, "first_token", engine, "imports"),
         "after a start of the server": lambda engine: s.median("first_token_after_start", engine),
         "read from disk": lambda engine: s.median("first_token_from_disk", engine),
     }

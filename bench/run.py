@@ -12,6 +12,7 @@ import time
 
 from accuracy import measure_accuracy
 from citizenship import measure_citizenship
+from figures import Samples
 from first_token import measure_cold, prompt_text
 from hartonomous import MODEL, NAME, Hartonomous, modes
 from ingest import measure_ingest
@@ -21,7 +22,6 @@ from overhead import measure_overhead
 from peer_engines import install_peers, make_peers
 from report import markdown, write
 from rounds import Plan, measure_rounds
-from samples import Samples
 from scores import measure_scores
 from server import Server
 from weights import measure_weights
@@ -84,7 +84,7 @@ def versions_of(server):
         postgres = session.value("current_setting('server_version')")
         extension = session.value("(SELECT extversion FROM pg_extension WHERE extname = 'hartonomous')")
     commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {NAME: " ".join([extension, commit.stdout.strip()]).strip(), "PostgreSQL": postgres}
+    return {NAME: f"{extension} {commit.stdout.strip()}".strip(), "PostgreSQL": postgres}
 
 
 def measure(options, server, model, peers, samples, plan):

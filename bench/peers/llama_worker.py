@@ -9,11 +9,9 @@ import json
 import sys
 import time
 
-STARTED = time.perf_counter()
-
-import llama_cpp as lib  # noqa: E402
-import numpy as np  # noqa: E402
-from worker import answers_only, encoded, milliseconds, serve, some_tokens  # noqa: E402
+import llama_cpp as lib
+import numpy as np
+from worker import answers_only, encoded, milliseconds, serve, some_tokens
 
 BLOCK = 512  # tokens that llama.cpp runs at once, its default
 
@@ -145,16 +143,13 @@ class Llama:
 
 
 def first_token(path, text, threads):
-    answers = answers_only()
-    imported = time.perf_counter()
+    ready, answers = time.monotonic(), answers_only()
     model = Llama(path)
     context = model.context(512)
     context.set_threads(int(threads))
     tokens = model.tokenize(text)
     piece = model.piece(int(context.run(tokens, 0).argmax()))
-    since = (time.perf_counter() - imported) * 1000
-    imports = (imported - STARTED) * 1000
-    print(json.dumps({"piece": piece, "tokens": len(tokens), "imports": imports, "loaded": since}), file=answers, flush=True)
+    print(json.dumps({"piece": piece, "tokens": len(tokens), "ready": ready}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

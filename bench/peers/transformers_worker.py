@@ -8,11 +8,9 @@ import json
 import sys
 import time
 
-STARTED = time.perf_counter()
-
-import torch  # noqa: E402
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast  # noqa: E402
-from worker import answers_only, encoded, milliseconds, serve, some_tokens  # noqa: E402
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from worker import answers_only, encoded, milliseconds, serve, some_tokens
 
 
 class Transformers:
@@ -57,16 +55,13 @@ class Transformers:
 
 
 def first_token(folder, dtype, text, threads):
-    answers = answers_only()
-    imported = time.perf_counter()
+    ready, answers = time.monotonic(), answers_only()
     torch.set_num_threads(int(threads))
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=folder + "/tokenizer.json")
     tokens = tokenizer(text, return_tensors="pt").input_ids
     token = Transformers(folder, dtype).run(tokens).logits[0, -1].argmax()
     piece = tokenizer.decode(token)
-    since = (time.perf_counter() - imported) * 1000
-    imports = (imported - STARTED) * 1000
-    print(json.dumps({"piece": piece, "tokens": tokens.numel(), "imports": imports, "loaded": since}), file=answers, flush=True)
+    print(json.dumps({"piece": piece, "tokens": tokens.numel(), "ready": ready}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

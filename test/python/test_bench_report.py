@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "bench"))
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "bench"))
 
 import goals
 import report
-from samples import Samples
+from figures import Samples
 
 OURS, BF16, Q8 = "hartonomous", "llama.cpp BF16", "llama.cpp Q8_0"
 
