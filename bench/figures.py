@@ -39,9 +39,17 @@ class Samples:
     def best_speed(self, figure, engine, **about):
         return max(1000 * tokens_of(s) / min(s["values"]) for s in self.find(figure, engine, **about))
 
-    def ratio(self, figure, engine, other, **about):
+    def per_bandwidth(self, figure, engine, **about):
+        """The same for each GB/s at which memory could be read around the measurement."""
+        found = {}
+        for sample in self.find(figure, engine, **about):
+            found.setdefault(sample["round"], []).extend(sample["bandwidth"])
+        return {number: speed / median(found[number]) for number, speed in self.speeds(figure, engine, **about).items()}
+
+    def ratio(self, figure, engine, other, measure=None, **about):
         """How many times as fast as the other: the median of the rounds' ratios, since a slow minute falls on both."""
-        ours, theirs = self.speeds(figure, engine, **about), self.speeds(figure, other, **about)
+        measure = measure or self.speeds
+        ours, theirs = measure(figure, engine, **about), measure(figure, other, **about)
         both = [ours[number] / theirs[number] for number in ours if number in theirs]
         return median(both) if both else None
 

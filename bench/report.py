@@ -43,11 +43,11 @@ def machine_lines(run, s, counts):
     for threads in counts:
         passes = passes_of(s, threads)
         bandwidth.append(f"{median(passes):.1f} GB/s with {threads} thread{'s' * (threads > 1)} ({min(passes):.1f} to {max(passes):.1f})")
-    yield f"{run['date']}; {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB of memory ({flags})."
-    yield f"{versions}; shared_buffers {run['shared_buffers']}."
-    yield f"{run['rounds']} round(s) in {run['minutes']:.0f} minutes; load of the machine before: {machine['load']:.1f}."
-    yield f"Read bandwidth of memory in the same run: {'; '.join(bandwidth)}."
-    yield f"Model: {run['model']['name']}, {run['model']['bytes'] / 1e6:.0f} MB."
+    yield f"- {run['date']}; {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB of memory ({flags})."
+    yield f"- {versions}; shared_buffers {run['shared_buffers']}."
+    yield f"- {run['rounds']} round(s) in {run['minutes']:.0f} minutes; load of the machine before: {machine['load']:.1f}."
+    yield f"- Read bandwidth of memory in the same run: {'; '.join(bandwidth)}."
+    yield f"- Model: {run['model']['name']}, {run['model']['bytes'] / 1e6:.0f} MB."
     yield ""
 
 
@@ -87,9 +87,12 @@ def speed_lines(run, s, threads):
     shares = (share_of_bandwidth(run, s, engine, threads) for engine in engines)
     speeds.insert(1, ["of the read bandwidth", *("–" if share is None else f"{share:.0%}" for share in shares)])
     lines = [f"Tokens a second with {threads} thread{'s' * (threads > 1)}, median (best):", "", *table(["", *engines], speeds)]
-    if len(engines) > 1:
+    others = [engine for engine in engines if engine != OURS]
+    paired = (s.ratio("decode", OURS, engine, s.per_bandwidth, threads=threads, size=64) for engine in others)
+    ratios.insert(1, ["at equal read bandwidth", *map(number, paired)])
+    if others:
         lines += [f"{OURS} ÷ each, {threads} thread{'s' * (threads > 1)}:", ""]
-        lines += table(["", *(engine for engine in engines if engine != OURS)], ratios)
+        lines += table(["", *others], ratios)
     return lines
 
 

@@ -77,6 +77,15 @@ def test_a_ratio_is_the_median_of_those_of_each_round(run):
     assert samples.ratio("decode", OURS, Q8, size=64) is None
 
 
+def test_a_ratio_at_equal_bandwidth():
+    samples = Samples()
+    samples.round = 1
+    decoded(samples, OURS, 50, bandwidth=(20.0, 24.0))
+    decoded(samples, BF16, 100, bandwidth=(10.0, 12.0))
+    assert samples.ratio("decode", OURS, BF16, size=64) == pytest.approx(2)
+    assert samples.ratio("decode", OURS, BF16, samples.per_bandwidth, size=64) == pytest.approx(1)
+
+
 def test_a_round_without_the_peer_does_not_count(run):
     samples = Samples(run["samples"])
     samples.round = 4
