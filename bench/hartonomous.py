@@ -84,8 +84,6 @@ def modes(server, model):
         if has_setting(session, "hart.activations"):
             found.append(Hartonomous(f"{NAME} bf16 activations", server, MODEL, {"hart.activations": "bf16"}))
         if session.value("to_regproc('hart.quantize_model') IS NOT NULL"):
-            before = session.value("(SELECT array_agg(name) FROM hart.models)")
-            session.run(f"CALL hart.quantize_model('{MODEL}', 'q8')")
-            made = session.value("(SELECT array_agg(name) FROM hart.models)")
-            found += [Hartonomous(f"{NAME} q8", server, name) for name in made if name not in before]
+            session.run(f"CALL hart.quantize_model('{MODEL}', 'q8', '{MODEL}_q8')")
+            found.append(Hartonomous(f"{NAME} q8", server, f"{MODEL}_q8"))
     return found
