@@ -79,7 +79,7 @@ help:
 	@echo 'make demo         set up everything, start a private server, run the demo model'
 	@echo 'make demo-stop    stop that server'
 	@echo 'make test         set up everything and run all tests'
-	@echo 'make bench        measure speed on a model of the shape of Qwen2.5-0.5B'
+	@echo 'make bench        measure speed beside llama.cpp and transformers (BENCH_ARGS=--help lists options)'
 	@echo 'make dist         make the release zip'
 	@echo 'make setup        install the system packages that demo and test need (Debian)'
 	@echo 'make clean        remove what was built'

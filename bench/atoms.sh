@@ -18,12 +18,10 @@ PYTHONPATH=$("$PG_CONFIG" --pkglibdir)/hartonomous/python:$TOP/bench PYTHONDONTW
 import pathlib
 import sys
 
-import make_model
+from make_model import Shape, write_model
 
-make_model.DIM = make_model.HIDDEN = 16
-make_model.HEADS, make_model.KV_HEADS, make_model.HEAD_DIM = 2, 2, 8
-make_model.CONFIG |= {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2}
-make_model.write_model(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), layers=1)
+tiny = Shape(dim=16, hidden=16, heads=2, kv_heads=2, head_dim=8, layers=1)
+write_model(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), tiny)
 PYTHON
 
 cluster() { bash "$TOP/dev/cluster.sh" "$1" bench-atoms "${@:2}"; }

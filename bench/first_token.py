@@ -1,63 +1,63 @@
-"""From a new connection to the first token, phase by phase.
+"""What a user waits for: a new process or connection, from its start to the first token of a prompt of 13 tokens."""
 
-    python3 bench/first_token.py --database bench --rounds 5
-
-asks the server that PGHOST, PGPORT and PGUSER name, in a database with one model (`make bench` leaves one in the cluster
-"bench"). The whole way is measured in sessions of its own, that do nothing before. The phases are statements of another
-session, one after the other, so each finds done what those before it did.
-"""
-
-import argparse
-import os
+import json
+import pathlib
+import subprocess
 import time
-from statistics import median
 
-from psql import Psql
+from hartonomous import NAME, quoted
+from machine import evict
 
-PROMPT = "The capital of France is a city on the river Seine, and"
-TOKENS = "ARRAY(SELECT (i * 7919 + 11) % vocab_size FROM hart.models, generate_series(1, 13) AS i)"
-PHASES = {
-    "connection (and the start of psql)": "SELECT 1",
-    "loading of the library": "SELECT hart.library_version()",
-    "first opening: every page is looked at": "SELECT hart.close_context(hart.open_context())",
-    "opening again: pages known": "SELECT hart.close_context(hart.open_context())",
-    "13 tokens, and the compilation of the layers": f"SELECT hart.forward(hart.open_context(), {TOKENS}, 0) IS NULL",
-    "13 tokens again, opening included": f"SELECT hart.forward(hart.open_context(), {TOKENS}, 0) IS NULL",
-    "first use of the tokenizer": f"SELECT cardinality(hart.tokenize('{PROMPT}'))",
-    "hart.generate, and its compilation": f"SELECT hart.generate('{PROMPT}', 1)",
-    "hart.generate again, of a prompt that is remembered": f"SELECT hart.generate('{PROMPT}', 1)",
-}
+PROMPT_TOKENS = 13
+TEXT = "A database is an organized collection of data, stored and accessed with the help of a computer, and a model of it."
 
 
-def measure_first_token(open_session, rounds):
-    """Milliseconds of each phase and of the whole way."""
-    times = {name: [] for name in [*PHASES, "new connection to first token"]}
-    for _ in range(rounds):
-        started = time.perf_counter()
-        with open_session() as session:
-            for name, statement in PHASES.items():
-                session.run(statement)
-                now = time.perf_counter()
-                times[name].append((now - started) * 1000)
-                started = now
-        started = time.perf_counter()
-        with open_session() as session:
-            session.run(PHASES["hart.generate, and its compilation"])
-            times["new connection to first token"].append((time.perf_counter() - started) * 1000)
-    return times
+def prompt_text(server):
+    """A text of that many tokens."""
+    with server.session() as session:
+        beginning = f"left({quoted(TEXT)}, n)"
+        found = f"(SELECT max({beginning}) FROM generate_series(1, {len(TEXT)}) AS n WHERE cardinality(hart.tokenize({beginning})) = {PROMPT_TOKENS})"
+        return session.value(found)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--database", default="bench")
-    parser.add_argument("--psql", default="psql", help="the program psql")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    times = measure_first_token(lambda: Psql(options.psql, dict(os.environ), options.database), options.rounds)
-    print("| phase | median, ms | least, ms |\n|---|---|---|")
-    for name, values in times.items():
-        print(f"| {name} | {median(values):.1f} | {min(values):.1f} |")
+def first_token(samples, figure, engine, text, threads):
+    """Wall time of a new process; a peer also says when Python had started and imported what it needs."""
+    command, environment = engine.first_token_command(text, threads)
+    started = time.monotonic()  # one clock for all processes
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    line = process.stdout.readline()
+    milliseconds = (time.monotonic() - started) * 1000
+    process.stdout.read()
+    if process.wait() != 0 or not line:
+        raise SystemExit(f"{engine.name} made no first token: {' '.join(map(str, command))}")
+    about = {}
+    if engine.name.split()[0] != NAME:
+        answer = json.loads(line)
+        if answer["tokens"] != PROMPT_TOKENS:
+            raise SystemExit(f"{engine.name} has {answer['tokens']} tokens for {text!r}, not {PROMPT_TOKENS}")
+        about = {"imports": (answer["ready"] - started) * 1000, "piece": answer["piece"]}
+    samples.add(figure, engine.name, [milliseconds], threads=threads, **about)
 
 
-if __name__ == "__main__":
-    main()
+def database_files(server):
+    """The files of the database, the model's tiles among them."""
+    with server.session() as session:
+        folder = session.value("current_setting('data_directory') || '/base/' || (SELECT oid FROM pg_database WHERE datname = current_database())")
+    return [path for path in pathlib.Path(folder).iterdir() if path.is_file()]
+
+
+def measure_cold(samples, server, engine, peers, text, threads):
+    """After a start of the server, whose files the system still has cached; then with the model read from disk, where it may be evicted."""
+    server.start()
+    first_token(samples, "first_token_after_start", engine, text, threads)
+    files = database_files(server)
+    server.stop()
+    evicted = evict(files)
+    server.start()
+    if evicted:
+        first_token(samples, "first_token_from_disk", engine, text, threads)
+        for peer in peers:
+            evict([peer.file])
+            first_token(samples, "first_token_from_disk", peer, text, threads)

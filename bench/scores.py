@@ -1,19 +1,10 @@
 """What scoring and beam search cost, beside generating the same number of tokens."""
 
-from statistics import median
-
-TIMED = """
-CREATE FUNCTION pg_temp.timed(statement text) RETURNS float8
-LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-    started timestamptz := clock_timestamp();
-BEGIN
-    EXECUTE statement;
-    RETURN pg_temp.since(started);
-END $$;
+LOGITS = """
 CREATE TEMP TABLE logits AS
 SELECT array_agg(line)::real[]::hart.matrix AS m, array_agg(0::float8) AS zeros, array_agg(7) AS targets
-FROM (SELECT array_agg(random() * 10) AS line FROM hart.models, generate_series(1, vocab_size)) AS l, generate_series(1, 32);
+FROM (SELECT array_agg(random() * 10) AS line FROM hart.models AS v, generate_series(1, vocab_size)
+      WHERE v.name = current_setting('hart.model')) AS l, generate_series(1, 32);
 """
 TOKENS, NEW, BEAMS = 512, 32, 4
 STATEMENTS = {
@@ -25,18 +16,12 @@ STATEMENTS = {
 }
 
 
-def measure_scores(session, rounds=3):
+def measure_scores(samples, engine, rounds=3):
     """Milliseconds of each statement, in turn; the first round only warms up."""
-    session.run(TIMED)
-    times = {name: [] for name in STATEMENTS}
-    for number in range(rounds + 1):
-        for name, statement in STATEMENTS.items():
-            taken = session.value(f"pg_temp.timed('{statement}')")
-            if number:
-                times[name].append(taken)
-    return times
-
-
-def score_rows(figures):
-    for name, times in figures["scores"].items():
-        yield name, f"{median(times):.0f} ms", f"best {min(times):.0f}"
+    with engine.new_session() as session:
+        session.run(LOGITS)
+        for number in range(rounds + 1):
+            for name, statement in STATEMENTS.items():
+                taken = session.value(f"pg_temp.timed('{statement}')")
+                if number:
+                    samples.add("call", engine.name, [taken], call=name)
