@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(30);
+SELECT plan(33);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', positions => 60) AS model_id \gset
@@ -47,6 +47,17 @@ RESET hart.kv_cache_limit;
 SELECT is((SELECT text FROM hart.generate_many('{Hello}', 20, 'm', logit_bias => '{"40": 4, "41": 4, "42": 4, "43": 4}', temperature => 1, seed => 2, stop => ARRAY[substr(text, 3, 2)])), left(text, strpos(text, substr(text, 3, 2)) - 1), 'stop strings')
 FROM (SELECT hart.generate('Hello', 20, 'm', logit_bias => '{"40": 4, "41": 4, "42": 4, "43": 4}', temperature => 1, seed => 2) AS text) AS g;
 SELECT is((SELECT count(*) FROM hart.generate_many('{}', 20, 'm')), 0::bigint, 'no prompts, no rows');
+
+-- Prompts that begin alike, that go on alike, that are equal; with remembered beginnings and without
+CREATE FUNCTION pg_temp.differs(prompts text[], model text) RETURNS SETOF int LANGUAGE sql AS $$
+    SELECT prompt_no FROM hart.generate_many(prompts, 6, model) WHERE tokens <> hart.generate_tokens(hart.tokenize(prompts[prompt_no], model), 6, model) $$;
+SET LOCAL hart.prefix_cache = 0;
+SELECT is_empty($$SELECT pg_temp.differs('{The beginning of many a text,The beginning of many a test,The beginning of many a text,The beginning of,The,Another}', 'm')$$, 'prompts that begin alike, none remembered');
+RESET hart.prefix_cache;
+SELECT is_empty($$SELECT pg_temp.differs('{The beginning of many a text,The beginning of many a test,The beginning of many a text,The beginning of,The,Another}', 'm')$$, 'prompts that begin alike, remembered');
+-- prompts that are longer than what is run at a time, alone and with others
+SELECT pg_temp.ingest_tiny('long', positions => 700) AS long_id \gset
+SELECT is_empty($$SELECT pg_temp.differs(ARRAY[repeat('long ', 110), 'short', repeat('longer ', 70), repeat('as long ', 64) || '!', 'last'], 'long')$$, 'long prompts among short ones');
 
 -- Errors name the prompt
 SELECT pg_temp.refused('SELECT hart.generate_many(NULL, 5, ''m'')', '22023', 'no array');
