@@ -18,16 +18,39 @@ COMMENT ON TABLE hart.stored_atoms_byte IS 'the 256 bytes, there from the beginn
 CREATE TABLE hart.stored_atoms_character PARTITION OF hart.stored_atoms (CONSTRAINT id_is_content CHECK (raw_value IS NOT DISTINCT FROM hart.atom_content(id)))
     FOR VALUES FROM (2305843009213693952) TO (3458764513820540928);
 COMMENT ON TABLE hart.stored_atoms_character IS 'characters of Unicode that some text or token holds; raw_value is UTF-8';
-CREATE TABLE hart.stored_atoms_token PARTITION OF hart.stored_atoms FOR VALUES FROM (3458764513820540928) TO (4611686018427387904);
+-- the id of these is that of their content, but for the tie-breaker
+CREATE TABLE hart.stored_atoms_token PARTITION OF hart.stored_atoms (CONSTRAINT id_is_content CHECK (id >> 12 = hart.atom_id('token', raw_value) >> 12))
+    FOR VALUES FROM (3458764513820540928) TO (4611686018427387904);
 COMMENT ON TABLE hart.stored_atoms_token IS 'tokens of all models; raw_value is the bytes that a token decodes to';
-CREATE TABLE hart.stored_atoms_text PARTITION OF hart.stored_atoms FOR VALUES FROM (4611686018427387904) TO (5764607523034234880);
+CREATE TABLE hart.stored_atoms_text PARTITION OF hart.stored_atoms (CONSTRAINT id_is_content CHECK (id >> 12 = hart.atom_id('text', raw_value) >> 12))
+    FOR VALUES FROM (4611686018427387904) TO (5764607523034234880);
 COMMENT ON TABLE hart.stored_atoms_text IS 'words, what is between words, and whole texts';
-CREATE TABLE hart.stored_atoms_tensor PARTITION OF hart.stored_atoms FOR VALUES FROM (8070450532247928832) TO (MAXVALUE);
+CREATE TABLE hart.stored_atoms_tensor PARTITION OF hart.stored_atoms (CONSTRAINT id_is_content CHECK (id >> 12 = hart.atom_id('tensor', raw_value) >> 12))
+    FOR VALUES FROM (8070450532247928832) TO (MAXVALUE);
 COMMENT ON TABLE hart.stored_atoms_tensor IS 'tensors of all models';
 
 INSERT INTO hart.stored_atoms
 SELECT id, hart.atom_geometry(id), byte
 FROM (SELECT byte, hart.atom_id('byte', byte) AS id FROM generate_series(0, 255) AS n, LATERAL set_byte('\x00', 0, n) AS byte) AS bytes ORDER BY id;
+
+CREATE FUNCTION hart.keep_bytes() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'bytes cannot be deleted', HINT = 'The 256 bytes are part of the extension.';
+END $$;
+COMMENT ON FUNCTION hart.keep_bytes() IS 'trigger: the atoms of bytes stay';
+CREATE TRIGGER keep_bytes BEFORE DELETE ON hart.stored_atoms_byte FOR EACH ROW EXECUTE FUNCTION hart.keep_bytes();
+COMMENT ON TRIGGER keep_bytes ON hart.stored_atoms_byte IS 'bytes come with the extension and go with it';
+CREATE TRIGGER keep_all_bytes BEFORE TRUNCATE ON hart.stored_atoms_byte FOR EACH STATEMENT EXECUTE FUNCTION hart.keep_bytes();
+COMMENT ON TRIGGER keep_all_bytes ON hart.stored_atoms_byte IS 'bytes come with the extension and go with it';
+
+-- INSERT on the table is the right to store texts, which only hart.decompose does, with all their parts: rows of one's own would be found in the place of texts.
+-- The owner of the table, with whose rights it writes, and the views are above these policies.
+ALTER TABLE hart.stored_atoms ENABLE ROW LEVEL SECURITY;
+CREATE POLICY readers ON hart.stored_atoms FOR SELECT USING (true);
+COMMENT ON POLICY readers ON hart.stored_atoms IS 'who was granted SELECT reads all atoms';
+CREATE POLICY deleters ON hart.stored_atoms FOR DELETE USING (true);
+COMMENT ON POLICY deleters ON hart.stored_atoms IS 'who was granted DELETE may delete what nothing needs';
 
 CREATE TYPE hart.stored_relation_type AS ENUM ('composition', 'merge');
 COMMENT ON TYPE hart.stored_relation_type IS 'kinds of relations that are rows: composition (of a whole and its parts), merge (of a token and the two that a tokenizer joins)';
@@ -121,12 +144,8 @@ COMMENT ON VIEW hart.token_atoms IS 'the tokens of the models that the current r
 GRANT SELECT ON hart.tokens, hart.token_atoms TO PUBLIC;
 
 CREATE FUNCTION hart.delete_atom() RETURNS trigger
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF OLD.id >> 60 = 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('atom %s is a byte', OLD.id),
-            HINT = 'The 256 bytes are part of the extension.';
-    END IF;
     DELETE FROM hart.stored_atoms a WHERE a.id = OLD.id;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('atom %s is part of a model', OLD.id),

@@ -14,7 +14,7 @@ CREATE TYPE hart.beam AS (tokens integer[], score float8);
 COMMENT ON TYPE hart.beam IS 'tokens that continue a prompt and their score: the sum of log-probabilities while open, divided by a power of the length when finished';
 
 CREATE FUNCTION hart.check_beams(max_tokens integer, num_beams integer, length_penalty float8, num_return_sequences integer, early_stopping hart.early_stopping, vocab_size integer, n_eos integer) RETURNS void
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wrong record;
 BEGIN
@@ -38,7 +38,7 @@ END $$;
 COMMENT ON FUNCTION hart.check_beams(integer, integer, float8, integer, hart.early_stopping, integer, integer) IS 'error unless these are options of a beam search, for a vocabulary of that size with so many end-of-text tokens';
 
 CREATE FUNCTION hart.extend_beams(ctx hart.context, beams hart.beam[], parents integer[], old_base integer, new_base integer, pos integer) RETURNS hart.matrix
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED AS $$
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     sequences CONSTANT integer[] := ARRAY(SELECT new_base + i FROM generate_series(0, cardinality(beams) - 1) AS i);
     last_tokens CONSTANT integer[] := ARRAY(SELECT b.tokens[cardinality(b.tokens)] FROM unnest(beams) WITH ORDINALITY AS b (tokens, score, no) ORDER BY no);

@@ -107,7 +107,7 @@ CREATE TRIGGER check_move BEFORE UPDATE ON hart.token_positions FOR EACH ROW EXE
 COMMENT ON TRIGGER check_move ON hart.token_positions IS 'positions stay in [-1,1]^4, and only those of chart 0 change';
 
 CREATE FUNCTION hart.move_tokens() RETURNS trigger
-LANGUAGE plpython3u AS $$
+LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import positions
 positions.move(plpy, GD)
@@ -118,36 +118,35 @@ COMMENT ON TRIGGER move_tokens ON hart.token_positions IS 'the embedding moves w
 
 -- Making charts. A chart's table is filled by the role that makes it, then indexed and attached.
 
-CREATE FUNCTION hart.check_may_chart(model_id integer) RETURNS void
+CREATE FUNCTION hart.check_may_chart(model_id integer, caller regrole) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    -- a trigger may run for somebody who does not know of it
-    IF pg_trigger_depth() > 0 THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'charts cannot be changed by a trigger',
-            HINT = 'CALL hart.learn_geometry by itself.';
-    END IF;
     PERFORM FROM hart.model_registry r
     WHERE r.model_id = check_may_chart.model_id
       AND (r.state = 'ready' OR r.backend_pid = pg_backend_pid())
-      AND pg_has_role(hart.calling_role(), (SELECT c.relowner FROM pg_class c WHERE c.oid = hart.tiles_of(r.model_id)), 'USAGE');
+      AND pg_has_role(caller, (SELECT c.relowner FROM pg_class c WHERE c.oid = hart.tiles_of(r.model_id)), 'USAGE');
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied to make a chart of model number %s', model_id),
             HINT = 'Only the owner of the model''s tiles may make charts of it.';
     END IF;
 END $$;
-COMMENT ON FUNCTION hart.check_may_chart(integer) IS 'error unless the calling role owns the model';
+COMMENT ON FUNCTION hart.check_may_chart(integer, regrole) IS 'error unless a role owns the model';
 
-CREATE FUNCTION hart.begin_chart(model_id integer, chart integer) RETURNS text
+CREATE FUNCTION hart.begin_chart(caller regrole, model_id integer, chart integer) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET default_tablespace = '' AS $$
 DECLARE
     leaf text := format('hart.token_positions_%s_%s', model_id, chart);
 BEGIN
-    PERFORM hart.check_may_chart(model_id);
+    PERFORM hart.check_may_chart(model_id, caller);
     EXECUTE format('CREATE TABLE %s (LIKE hart.token_positions, CHECK (model_id = %s AND chart = %s)) USING heap', leaf, model_id, chart);
     EXECUTE format('COMMENT ON TABLE %s IS %L', leaf, format('positions of tokens of model number %s in chart %s', model_id, chart));
-    EXECUTE format('ALTER TABLE %s OWNER TO %s', leaf, hart.calling_role());
+    EXECUTE format('ALTER TABLE %s OWNER TO %s', leaf, caller);
     RETURN leaf;
 END $$;
+COMMENT ON FUNCTION hart.begin_chart(regrole, integer, integer) IS 'hart.begin_chart for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.begin_chart(regrole, integer, integer) FROM PUBLIC;
+CREATE FUNCTION hart.begin_chart(model_id integer, chart integer) RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.begin_chart(integer, integer) IS 'make the table for the positions of a chart, not yet a partition';
 
 CREATE FUNCTION hart.add_move_trigger(relation text) RETURNS void
@@ -157,15 +156,15 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION hart.add_move_trigger(text) IS 'let embeddings follow the positions of a partition too when it is updated by its own name';
 
-CREATE FUNCTION hart.finish_chart(model_id integer, chart integer, scale float8, mean float8[], basis float8[], parameters jsonb, seed bigint) RETURNS void
+CREATE FUNCTION hart.finish_chart(caller regrole, model_id integer, chart integer, scale float8, mean float8[], basis float8[], parameters jsonb, seed bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET default_tablespace = '' AS $$
 DECLARE
     node text := format('hart.token_positions_%s', model_id);
     leaf text := format('%s_%s', node, chart);
-    owner text := hart.calling_role();
+    owner text := caller;
     n integer;
 BEGIN
-    PERFORM hart.check_may_chart(model_id);
+    PERFORM hart.check_may_chart(model_id, caller);
     -- the leaf belongs to the caller: what runs from here on with the owner's rights must be a table, and stay the one it is
     EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', leaf);
     PERFORM FROM pg_class c WHERE c.oid = to_regclass(leaf) AND c.relkind = 'r';
@@ -198,6 +197,10 @@ BEGIN
         ANALYZE hart.tokens;    -- just filled, too
     END IF;
 END $$;
+COMMENT ON FUNCTION hart.finish_chart(regrole, integer, integer, float8, float8[], float8[], jsonb, bigint) IS 'hart.finish_chart for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.finish_chart(regrole, integer, integer, float8, float8[], float8[], jsonb, bigint) FROM PUBLIC;
+CREATE FUNCTION hart.finish_chart(model_id integer, chart integer, scale float8, mean float8[], basis float8[], parameters jsonb, seed bigint) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.finish_chart(integer, integer, float8, float8[], float8[], jsonb, bigint) IS 'enter a chart whose table is filled: index it, attach it';
 
 CREATE FUNCTION hart.position_operators() RETURNS text

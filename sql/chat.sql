@@ -2,7 +2,7 @@
 
 CREATE FUNCTION hart.apply_chat_template(messages jsonb, tools jsonb DEFAULT NULL, add_generation_prompt bool DEFAULT true,
                                          model text DEFAULT NULL) RETURNS text
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import chat_template
 return chat_template.apply(plpy, GD, messages, tools, add_generation_prompt, model)
@@ -12,7 +12,7 @@ COMMENT ON FUNCTION hart.apply_chat_template(jsonb, jsonb, bool, text) IS
 
 CREATE FUNCTION hart.apply_chat_template(messages text, tools text DEFAULT NULL, add_generation_prompt bool DEFAULT true,
                                          model text DEFAULT NULL) RETURNS text
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import chat_template
 return chat_template.apply(plpy, GD, messages, tools, add_generation_prompt, model, ordered=True)
@@ -21,7 +21,7 @@ COMMENT ON FUNCTION hart.apply_chat_template(text, text, bool, text) IS
 'the same for messages and tools as JSON texts, whose keys keep the order they are in';
 
 CREATE FUNCTION hart.chat_end_tokens(model text DEFAULT NULL) RETURNS int[]
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import chat_template
 return chat_template.end_tokens(plpy, GD, model)
@@ -30,7 +30,7 @@ COMMENT ON FUNCTION hart.chat_end_tokens(text) IS
 'the tokenizer''s end token, which ends a message of a chat beside the model''s own end-of-text tokens';
 
 CREATE FUNCTION hart.answer_chat(chat text, options hart.generation_options, model text DEFAULT NULL) RETURNS text
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000 AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- a message ends with the tokenizer's end token, which is not always one of those that end the model's texts
     options.stop_tokens := options.stop_tokens || hart.chat_end_tokens(model);

@@ -2,7 +2,7 @@
 -- which tokens to run; the model runs them here.
 
 CREATE FUNCTION hart.open_choices(prompt integer[], choices text[], model text, max_positions integer, every boolean) RETURNS integer
-LANGUAGE plpython3u VOLATILE AS $$
+LANGUAGE plpython3u VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import choices as package
 return package.open_choices(plpy, GD, prompt, choices, model, max_positions, every)
@@ -13,7 +13,7 @@ COMMENT ON FUNCTION hart.open_choices(integer[], text[], text, integer, boolean)
 CREATE FUNCTION hart.next_choices(search integer, logits hart.matrix, OUT from_sequences integer[], OUT to_sequences integer[], OUT shared integer[],
                                   OUT tokens integer[], OUT sequences integer[], OUT positions integer[])
 TRANSFORM FOR TYPE hart.matrix
-LANGUAGE plpython3u VOLATILE AS $$
+LANGUAGE plpython3u VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 from hartonomous_server import choices
 return choices.next_choices(plpy, GD, search, logits)
 $$;
@@ -21,7 +21,7 @@ COMMENT ON FUNCTION hart.next_choices(integer, hart.matrix) IS
 'a search one step further, by the logits of what it asked for last (at first, of the prompt): the sequences to fork and the tokens to run next, NULL at the end';
 
 CREATE FUNCTION hart.found_choices(search integer, OUT index integer, OUT logprob float8) RETURNS SETOF record
-LANGUAGE plpython3u VOLATILE ROWS 10 AS $$
+LANGUAGE plpython3u VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import choices
 return choices.found_choices(plpy, GD, search)
@@ -30,7 +30,7 @@ COMMENT ON FUNCTION hart.found_choices(integer) IS
 'what a search found, likeliest first: places in the array of choices and log-probabilities; ends the search';
 
 CREATE FUNCTION hart.search_choices(prompt integer[], choices text[], model text, every boolean) RETURNS integer
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ctx hart.context := hart.open_context(model);
     search integer;

@@ -14,8 +14,12 @@ CREATE FUNCTION hart.atom_ids(modality text, contents bytea[]) RETURNS bigint[]
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_atom_ids';
 COMMENT ON FUNCTION hart.atom_ids(text, bytea[]) IS 'hart.atom_id of many tokens, texts or tensors';
 
+CREATE FUNCTION hart.utf8_text(content bytea) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_utf8_text';
+COMMENT ON FUNCTION hart.utf8_text(bytea) IS 'bytes as the text that they are in UTF-8; NULL where they are none, or hold NUL, or, in a database of another encoding, more than ASCII';
+
 CREATE FUNCTION hart.find_atoms(modality text, contents bytea[], wanted bigint[]) RETURNS bigint[]
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ids bigint[];
 BEGIN
@@ -28,7 +32,7 @@ END $$;
 COMMENT ON FUNCTION hart.find_atoms(text, bytea[], bigint[]) IS 'stored atoms of a modality (token, text or tensor) with these contents, looked for beside these ids; NULL where there is none';
 
 CREATE FUNCTION hart.store_atoms(modality text, contents bytea[], wanted bigint[], OUT ids bigint[], OUT added bigint[]) RETURNS record
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     missing_contents bytea[];
     missing_wanted bigint[];
@@ -68,7 +72,7 @@ COMMENT ON FUNCTION hart.write_relations(text, bigint[], bigint[], integer[], in
 REVOKE EXECUTE ON FUNCTION hart.write_relations(text, bigint[], bigint[], integer[], integer[], integer) FROM PUBLIC;
 
 CREATE FUNCTION hart.store_components(modality text, contents bytea[], ids bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     children bigint[];
     added bigint[];
@@ -92,7 +96,7 @@ END $$;
 COMMENT ON FUNCTION hart.store_components(text, bytea[], bigint[]) IS 'store the characters and bytes of atoms that were just added, and the relations to them';
 
 CREATE FUNCTION hart.lock_atoms(modality text, ids bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     n bigint;
 BEGIN
@@ -105,7 +109,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION hart.lock_atoms(text, bigint[]) IS 'keep these atoms of a modality, each named once, from being deleted until the transaction ends; error when one is gone';
 
-CREATE FUNCTION hart.store_text(content bytea) RETURNS bigint
+CREATE FUNCTION hart.store_text(caller regrole, content bytea) RETURNS bigint
 LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     root_ids bigint[] := hart.atom_ids('text', ARRAY[content]);
@@ -115,7 +119,7 @@ DECLARE
     sequence integer[];
     segment_ids bigint[];
 BEGIN
-    IF NOT has_table_privilege(hart.calling_role(), 'hart.stored_atoms', 'INSERT') THEN
+    IF NOT has_table_privilege(caller, 'hart.stored_atoms', 'INSERT') THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to store texts',
             HINT = 'The owner of hart.stored_atoms can GRANT INSERT on it to you.';
     ELSIF root IS NOT NULL THEN
@@ -140,10 +144,14 @@ BEGIN
     PERFORM hart.write_relations('composition', array_agg(root), array_agg(segment_ids[s.n]), array_agg(s.place::integer - 1)) FROM unnest(sequence) WITH ORDINALITY AS s (n, place);
     RETURN root;
 END $$;
+COMMENT ON FUNCTION hart.store_text(regrole, bytea) IS 'hart.store_text for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.store_text(regrole, bytea) FROM PUBLIC;
+CREATE FUNCTION hart.store_text(content bytea) RETURNS bigint
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.store_text(bytea) IS 'atom of a text, stored with all its parts unless it is there already; for roles that may INSERT into hart.stored_atoms';
 
 CREATE FUNCTION hart.check_text(content bytea) RETURNS bytea
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF content IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'text must not be null', HINT = 'Give a text, or use coalesce.';
@@ -166,7 +174,7 @@ COMMENT ON FUNCTION hart.decompose(bytea) IS 'atom of any bytes, which is that o
 
 -- Volatile, so that they see what hart.decompose stored in the same statement.
 CREATE FUNCTION hart.recompose_bytes(id bigint) RETURNS bytea
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     content bytea;
 BEGIN
@@ -192,7 +200,7 @@ END $$;
 COMMENT ON FUNCTION hart.recompose_bytes(bigint) IS 'content of an atom: of a byte, character, token or text its bytes, of a weight the four bytes of a float4';
 
 CREATE FUNCTION hart.recompose(id bigint) RETURNS text
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     content bytea := hart.recompose_bytes(id);
 BEGIN
@@ -208,8 +216,8 @@ END $$;
 COMMENT ON FUNCTION hart.recompose(bigint) IS 'text of an atom: exactly what hart.decompose was given; error when the bytes are no text, or a text that this database cannot hold';
 
 -- The tree of a content that is given: what hart.decompose would store, read-only. Of texts that are stored it shows the ids they have.
-CREATE FUNCTION hart.text_tree(whole bytea) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea)
-LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION hart.text_tree(whole bytea) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea, as_text text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     segments bytea[];
@@ -245,28 +253,28 @@ BEGIN
         SELECT below + 2, b.position, c.id, b.child_id, 'byte', hart.atom_content(b.child_id), ARRAY[p.n, c.place, b.position]
         FROM place AS p JOIN part AS c USING (segment), LATERAL hart.components('character', ARRAY[c.content]) AS b WHERE c.modality = 'character'
     )
-    SELECT n.level, n.position, n.parent_id, n.id, n.modality, n.content FROM node AS n ORDER BY n.path;
+    SELECT n.level, n.position, n.parent_id, n.id, n.modality, n.content, hart.utf8_text(n.content) FROM node AS n ORDER BY n.path;
 END $$;
 COMMENT ON FUNCTION hart.text_tree(bytea) IS 'the tree of a content, whether it is stored or not, in the order of the text';
 
-CREATE FUNCTION hart.decomposition(text text) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea)
+CREATE FUNCTION hart.decomposition(text text) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea, as_text text)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT * FROM hart.text_tree(hart.check_text(convert_to(text, 'UTF8')));
 END;
-COMMENT ON FUNCTION hart.decomposition(text) IS 'the tree of a text, each part before the next and above its own parts: level (0 is the text), position within the parent, ids, modality, content; stores nothing';
+COMMENT ON FUNCTION hart.decomposition(text) IS 'the tree of a text, each part before the next and above its own parts: level (0 is the text), position within the parent, ids, modality, content, also as text where it is one; stores nothing';
 
-CREATE FUNCTION hart.decomposition(id bigint) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea)
-LANGUAGE plpgsql VOLATILE AS $$
+CREATE FUNCTION hart.decomposition(id bigint) RETURNS TABLE (level integer, "position" integer, parent_id bigint, atom_id bigint, modality text, content bytea, as_text text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     root_content bytea := hart.recompose_bytes(id);
 BEGIN
     IF hart.atom_modality(id) NOT IN ('token', 'text') THEN
         RETURN QUERY
-        SELECT 0, 0, NULL::bigint, decomposition.id, hart.atom_modality(decomposition.id), root_content
+        SELECT 0, 0, NULL::bigint, decomposition.id, hart.atom_modality(decomposition.id), root_content, CASE WHEN hart.atom_modality(decomposition.id) IN ('byte', 'character') THEN hart.utf8_text(root_content) END
         UNION ALL
-        SELECT 1, c.position, decomposition.id, c.child_id, 'byte', hart.atom_content(c.child_id)
+        SELECT 1, c.position, decomposition.id, c.child_id, 'byte', hart.atom_content(c.child_id), hart.utf8_text(hart.atom_content(c.child_id))
         FROM hart.components('character', ARRAY[root_content]) AS c WHERE hart.atom_modality(decomposition.id) = 'character'
         ORDER BY 1, 2;
         RETURN;
@@ -278,7 +286,8 @@ BEGIN
         SELECT n.level + 1, r.position, r.parent_id, r.child_id, n.path || r.position
         FROM node AS n JOIN hart.stored_relations AS r ON r.parent_id = n.id AND r.relation_type = 'composition'
     )
-    SELECT n.level, n.position, n.parent_id, n.id, hart.atom_modality(n.id), coalesce(hart.atom_content(n.id), a.raw_value)
-    FROM node AS n LEFT JOIN hart.stored_atoms AS a ON a.id = n.id AND hart.atom_content(n.id) IS NULL ORDER BY n.path;
+    SELECT n.level, n.position, n.parent_id, n.id, hart.atom_modality(n.id), c.content, hart.utf8_text(c.content)
+    FROM node AS n LEFT JOIN hart.stored_atoms AS a ON a.id = n.id AND hart.atom_content(n.id) IS NULL, LATERAL coalesce(hart.atom_content(n.id), a.raw_value) AS c (content)
+    ORDER BY n.path;
 END $$;
 COMMENT ON FUNCTION hart.decomposition(bigint) IS 'the tree of an atom that is stored, in the same form';

@@ -7,8 +7,18 @@ CREATE TYPE hart.generation AS (
 );
 COMMENT ON TYPE hart.generation IS 'a generation under way: its run and options, the tokens so far, and of the last one id, log-probability and piece of text; finish_reason is NULL while it goes on, then eos, stop, length or context';
 
+CREATE FUNCTION hart.special_tokens(names text[], model text DEFAULT NULL) RETURNS integer[]
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- by the ids that the names have as atoms, the tie-breaker aside
+    RETURN ARRAY(SELECT t.token_id FROM unnest(names) AS n (name), hart.atom_id('token', convert_to(n.name, 'UTF8')) AS wanted, hart.token_atoms t
+                 WHERE t.model_id = hart.resolve_model(model) AND t.id BETWEEN wanted & ~4095::bigint AND wanted | 4095 AND t.special AND t.raw_value = convert_to(n.name, 'UTF8')
+                 ORDER BY t.token_id);
+END $$;
+COMMENT ON FUNCTION hart.special_tokens(text[], text) IS 'ids of the special tokens of a model that have these names';
+
 CREATE FUNCTION hart.new_generation(ctx hart.context, prompt integer[], options hart.generation_options, model text, with_text boolean, sequence integer, seed bigint, name text DEFAULT 'prompt') RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     g hart.generation;
 BEGIN
@@ -17,9 +27,13 @@ BEGIN
             HINT = 'Give choices to hart.generate or hart.chat, whose answer is one whole text.';
     END IF;
     PERFORM hart.check_prompt(prompt, hart.max_positions(ctx), name);
+    -- a stop string that is the name of a special token never comes out as text
+    IF options.stop IS NOT NULL THEN
+        options.stop_tokens := options.stop_tokens || hart.special_tokens(options.stop, model);
+    END IF;
     g.ctx := ctx;
     g.options := options;
-    g.prompt := prompt;
+    g.prompt := prompt[:];
     -- a checkpoint may name an end-of-text token that its vocabulary has not
     SELECT ARRAY(SELECT id FROM unnest(r.eos_token_ids) AS id WHERE id < r.vocab_size) INTO g.eos FROM hart.model_registry r WHERE r.model_id = hart.resolve_model(model);
     g.ending := g.eos || coalesce(options.stop_tokens, '{}');
@@ -35,11 +49,17 @@ COMMENT ON FUNCTION hart.new_generation(hart.context, integer[], hart.generation
     'a generation in a run that is open, before its first token; sequence and seed are those of the random numbers, name is what errors call the prompt';
 
 CREATE FUNCTION hart.constrain(g hart.generation, model text) RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    options CONSTANT hart.generation_options := g.options;
 BEGIN
     -- without one, nothing here starts Python
-    IF num_nonnulls((g.options).regex, (g.options).json_schema, (g.options).grammar) > 0 THEN
-        g.constraint_handle := hart.open_constraint(model, (g.options).regex, (g.options).json_schema, (g.options).grammar);
+    IF num_nonnulls(options.regex, options.json_schema, options.grammar) > 0 THEN
+        -- special tokens are no text that a constraint speaks of: those that stop may come where it lets the text end
+        g.constraint_handle := hart.open_constraint(model, options.regex, options.json_schema, options.grammar,
+            ARRAY(SELECT t.token_id FROM hart.tokens t WHERE t.model_id = hart.resolve_model(model) AND t.token_id = ANY (options.stop_tokens) AND t.special));
+    END IF;
+    IF g.constraint_handle IS NOT NULL THEN
         g.mask := (hart.constraint_mask(g.constraint_handle, '{}')).mask;
     END IF;
     RETURN g;
@@ -58,7 +78,7 @@ CREATE FUNCTION hart.prefill(ctx hart.context, tokens integer[]) RETURNS hart.ma
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED AS $$
 DECLARE
     known CONSTANT integer := hart.restore_prefix(ctx, tokens);
-    logits CONSTANT hart.matrix := hart.forward(ctx, tokens[known + 1 :], known);
+    logits CONSTANT hart.matrix := hart.forward(ctx, (tokens[:])[known + 1 :], known);
 BEGIN
     PERFORM hart.keep_prefix(ctx, tokens);
     RETURN logits;
@@ -66,7 +86,7 @@ END $$;
 COMMENT ON FUNCTION hart.prefill(hart.context, integer[]) IS 'logits of the token after a prompt, which becomes sequence 0; only what follows the longest beginning that the session remembers is run';
 
 CREATE FUNCTION hart.take_token(g hart.generation, logits hart.matrix, row_no integer DEFAULT 1) RETURNS hart.generation
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     options CONSTANT hart.generation_options := g.options;
     complete boolean;

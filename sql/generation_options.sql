@@ -8,7 +8,7 @@ CREATE TYPE hart.generation_options AS (
 COMMENT ON TYPE hart.generation_options IS 'how to choose tokens and where to end, made by hart.generation_options';
 
 CREATE FUNCTION hart.check_stops(stop text[], stop_tokens integer[], choices text[]) RETURNS void
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF array_ndims(stop) > 1 OR array_ndims(stop_tokens) > 1 OR array_ndims(choices) > 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'stop, stop_tokens and choices are arrays of one dimension',
@@ -27,7 +27,7 @@ END $$;
 COMMENT ON FUNCTION hart.check_stops(text[], integer[], text[]) IS 'error unless these are stop strings, stop tokens and choices';
 
 CREATE FUNCTION hart.check_logit_bias(logit_bias jsonb) RETURNS void
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     token text;
     bias jsonb;

@@ -1,5 +1,6 @@
 -- What the ingestion does to the catalog. These functions run with the rights of the extension's owner, since the one who ingests has none on the
--- catalog tables, and judge the calling role themselves. The model's own table belongs to the calling role.
+-- catalog tables. Each is a pair: the one in C, which everybody may call, hands the current role to the other, which judges it (src_c/owner_call.c).
+-- The model's own table belongs to that role.
 
 CREATE FUNCTION hart.write_tiles(tiles regclass, model_id integer, tensor_id integer, first_tile integer, data bytea) RETURNS integer
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_write_tiles';
@@ -42,12 +43,12 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION hart.drop_dead_ingests() IS 'drop what ingestions left behind whose session is gone';
 
-CREATE FUNCTION hart.begin_ingest(name text, spec jsonb, OUT model_id integer, OUT tiles text) RETURNS record
+CREATE FUNCTION hart.begin_ingest(caller regrole, name text, spec jsonb, OUT model_id integer, OUT tiles text) RETURNS record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET default_tablespace = '' AS $$
 DECLARE
     other record;
 BEGIN
-    IF NOT pg_has_role(hart.calling_role(), 'pg_read_server_files', 'USAGE') THEN
+    IF NOT pg_has_role(caller, 'pg_read_server_files', 'USAGE') THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to ingest a model',
             HINT = 'Only roles with privileges of pg_read_server_files may read files of the server.';
     END IF;
@@ -91,50 +92,62 @@ BEGIN
         -- not yet a partition: a model on its way in is not seen through hart.tiles, and the lock on hart.tiles is short
         EXECUTE format('CREATE TABLE %s (LIKE hart.tiles INCLUDING STORAGE, CHECK (model_id = %s)) USING heap', tiles, model_id);
         EXECUTE format('COMMENT ON TABLE %s IS %L', tiles, format('weights of model %s', name));
-        EXECUTE format('ALTER TABLE %s OWNER TO %s', tiles, hart.calling_role());
+        EXECUTE format('ALTER TABLE %s OWNER TO %s', tiles, caller);
     EXCEPTION WHEN OTHERS THEN
         PERFORM pg_advisory_unlock(hart.ingest_lock_class(), model_id);
         RAISE;
     END;
 END $$;
+COMMENT ON FUNCTION hart.begin_ingest(regrole, text, jsonb) IS 'hart.begin_ingest for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.begin_ingest(regrole, text, jsonb) FROM PUBLIC;
+CREATE FUNCTION hart.begin_ingest(name text, spec jsonb, OUT model_id integer, OUT tiles text) RETURNS record
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.begin_ingest(text, jsonb) IS 'enter a model that is about to be ingested, with its tensors, and make the table for its tiles';
 
-CREATE FUNCTION hart.check_own_ingest(model_id integer) RETURNS void
+CREATE FUNCTION hart.check_own_ingest(model_id integer, caller regrole) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM FROM hart.model_registry r
     WHERE r.model_id = check_own_ingest.model_id AND r.state = 'ingesting' AND r.backend_pid = pg_backend_pid()
-      AND pg_has_role(hart.calling_role(), (SELECT c.relowner FROM pg_class c WHERE c.oid = hart.tiles_of(r.model_id)), 'USAGE');
+      AND pg_has_role(caller, (SELECT c.relowner FROM pg_class c WHERE c.oid = hart.tiles_of(r.model_id)), 'USAGE');
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('this session is not ingesting model number %s', model_id),
             HINT = 'CALL hart.ingest_model.';
     END IF;
 END $$;
-COMMENT ON FUNCTION hart.check_own_ingest(integer) IS 'error unless this session and role are ingesting the model';
+COMMENT ON FUNCTION hart.check_own_ingest(integer, regrole) IS 'error unless this session is ingesting the model, for this role';
 
-CREATE FUNCTION hart.add_model_file(model_id integer, name text, content bytea, size bigint, sha256 bytea, is_checkpoint boolean) RETURNS void
+CREATE FUNCTION hart.add_model_file(caller regrole, model_id integer, name text, content bytea, size bigint, sha256 bytea, is_checkpoint boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM hart.check_own_ingest(model_id);
+    PERFORM hart.check_own_ingest(model_id, caller);
     INSERT INTO hart.model_files VALUES (model_id, name, content, size, sha256, is_checkpoint);
 END $$;
+COMMENT ON FUNCTION hart.add_model_file(regrole, integer, text, bytea, bigint, bytea, boolean) IS 'hart.add_model_file for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.add_model_file(regrole, integer, text, bytea, bigint, bytea, boolean) FROM PUBLIC;
+CREATE FUNCTION hart.add_model_file(model_id integer, name text, content bytea, size bigint, sha256 bytea, is_checkpoint boolean) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.add_model_file(integer, text, bytea, bigint, bytea, boolean) IS 'keep a file of the model that this session is ingesting';
 
-CREATE FUNCTION hart.note_progress(model_id integer, tensors_done integer, bytes_done bigint, current_tensor text) RETURNS void
+CREATE FUNCTION hart.note_progress(caller regrole, model_id integer, tensors_done integer, bytes_done bigint, current_tensor text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM hart.check_own_ingest(model_id);
+    PERFORM hart.check_own_ingest(model_id, caller);
     UPDATE hart.model_registry r
     SET tensors_done = note_progress.tensors_done, bytes_done = note_progress.bytes_done,
         current_tensor = note_progress.current_tensor, updated_at = clock_timestamp()
     WHERE r.model_id = note_progress.model_id;
 END $$;
+COMMENT ON FUNCTION hart.note_progress(regrole, integer, integer, bigint, text) IS 'hart.note_progress for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.note_progress(regrole, integer, integer, bigint, text) FROM PUBLIC;
+CREATE FUNCTION hart.note_progress(model_id integer, tensors_done integer, bytes_done bigint, current_tensor text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.note_progress(integer, integer, bigint, text) IS 'record how far the ingestion of this session is, for hart.ingest_progress';
 
-CREATE FUNCTION hart.finish_ingest(model_id integer) RETURNS void
+CREATE FUNCTION hart.finish_ingest(caller regrole, model_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM hart.check_own_ingest(model_id);
+    PERFORM hart.check_own_ingest(model_id, caller);
     PERFORM hart.add_neurons(model_id);
     EXECUTE format('ALTER TABLE hart.tiles_%1$s ADD PRIMARY KEY (model_id, tensor_id, tile_no)', model_id);
     EXECUTE format('ALTER TABLE hart.tiles ATTACH PARTITION hart.tiles_%1$s FOR VALUES IN (%1$s)', model_id);
@@ -144,21 +157,29 @@ BEGIN
     WHERE r.model_id = finish_ingest.model_id;
     PERFORM pg_advisory_unlock(hart.ingest_lock_class(), model_id);
 END $$;
+COMMENT ON FUNCTION hart.finish_ingest(regrole, integer) IS 'hart.finish_ingest for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.finish_ingest(regrole, integer) FROM PUBLIC;
+CREATE FUNCTION hart.finish_ingest(model_id integer) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.finish_ingest(integer) IS 'index and attach the tiles of the model that this session is ingesting, and make it ready';
 
-CREATE FUNCTION hart.abort_ingest(model_id integer) RETURNS void
+CREATE FUNCTION hart.abort_ingest(caller regrole, model_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM hart.check_own_ingest(model_id);
+    PERFORM hart.check_own_ingest(model_id, caller);
     PERFORM hart.drop_positions(model_id);
     EXECUTE format('DROP TABLE IF EXISTS hart.tiles_%s', model_id);
     PERFORM hart.forget_model(model_id);
     PERFORM pg_advisory_unlock(hart.ingest_lock_class(), model_id);
 END $$;
+COMMENT ON FUNCTION hart.abort_ingest(regrole, integer) IS 'hart.abort_ingest for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.abort_ingest(regrole, integer) FROM PUBLIC;
+CREATE FUNCTION hart.abort_ingest(model_id integer) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.abort_ingest(integer) IS 'drop everything of the model that this session is ingesting';
 
 CREATE PROCEDURE hart.drop_model(name text)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     dropped integer;
 BEGIN

@@ -1,7 +1,7 @@
 -- From a prompt to the scores of the next token.
 
 CREATE FUNCTION hart.check_prompt(tokens integer[], context_length integer, name text DEFAULT 'prompt') RETURNS void
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF tokens IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = format('%s must not be null', name),

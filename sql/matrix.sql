@@ -103,7 +103,7 @@ COMMENT ON FUNCTION hart.argmax(hart.matrix) IS 'column of the largest number of
 COMMENT ON FUNCTION hart.top_k(hart.matrix, integer) IS 'the k largest numbers of a matrix of one row with their columns, from 0; largest first';
 
 CREATE FUNCTION hart.softmax_sql(x real[], temperature float8 DEFAULT 1) RETURNS real[]
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT temperature > 0 OR temperature = 'Infinity' OR temperature = 'NaN' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('temperature must be a number above 0, not %s', temperature),

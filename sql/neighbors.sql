@@ -1,13 +1,8 @@
 -- Tokens near a token, or near a vector. Near means cosine of embeddings; charts only say where to look.
 
 CREATE FUNCTION hart.bytes_as_text(content bytea) RETURNS text
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL RESTRICTED AS $$
-BEGIN
-    RETURN convert_from(content, 'UTF8');
-EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
-    -- part of a character
-    RETURN content::text;
-END $$;
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN coalesce(hart.utf8_text(content), '\x' || encode(content, 'hex'));
 COMMENT ON FUNCTION hart.bytes_as_text(bytea) IS 'bytes as the text they are in UTF-8, or in hexadecimal where they are none';
 
 CREATE FUNCTION hart.describe_tokens(model_id integer, token_ids integer[]) RETURNS TABLE (token_id integer, token text, atom_id bigint)
@@ -19,7 +14,7 @@ END;
 COMMENT ON FUNCTION hart.describe_tokens(integer, integer[]) IS 'texts and atoms of tokens of a model; ids that are no token are left out';
 
 CREATE FUNCTION hart.find_token(model_id integer, token text) RETURNS integer
-LANGUAGE plpgsql STABLE STRICT AS $$
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     content bytea := convert_to(token, 'UTF8');
     cell bigint := hart.atom_id('token', content) & ~4095::bigint;
@@ -33,7 +28,7 @@ END $$;
 COMMENT ON FUNCTION hart.find_token(integer, text) IS 'id of the token that stands for a text, NULL if there is none; of several the lowest that is not special';
 
 CREATE FUNCTION hart.token_pieces(token text, model text) RETURNS text
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     id integer := hart.resolve_model(model);
     pieces text;
@@ -46,7 +41,7 @@ END $$;
 COMMENT ON FUNCTION hart.token_pieces(text, text) IS 'a sentence that tells how the tokenizer of a model splits a text';
 
 CREATE FUNCTION hart.require_token(token text, model text) RETURNS integer
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     id integer := hart.resolve_model(model);
     found integer;
@@ -66,7 +61,7 @@ END $$;
 COMMENT ON FUNCTION hart.require_token(text, text) IS 'id of the token that stands for a text; an error with a hint if there is none';
 
 CREATE FUNCTION hart.check_k(k integer) RETURNS void
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF k IS NULL OR k < 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('k must be at least 1, not %s', coalesce(k::text, 'null')),
@@ -76,7 +71,7 @@ END $$;
 COMMENT ON FUNCTION hart.check_k(integer) IS 'error unless a number of neighbors is at least 1';
 
 CREATE FUNCTION hart.nearest(vector real[], k integer DEFAULT 10, model text DEFAULT NULL) RETURNS TABLE (token_id integer, token text, atom_id bigint, cosine real)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 100000 ROWS 10 AS $$
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED COST 100000 ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     id integer := hart.resolve_model(model);
@@ -103,7 +98,7 @@ END $$;
 COMMENT ON FUNCTION hart.nearest(real[], integer, text) IS 'the k tokens whose embeddings have the largest cosine with a vector, by a pass over all embeddings';
 
 CREATE FUNCTION hart.position_of(model_id integer, chart integer, token_id integer) RETURNS geometry
-LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE AS $$
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (SELECT p.position FROM hart.token_positions p WHERE p.model_id = position_of.model_id AND p.chart = position_of.chart AND p.token_id = position_of.token_id);
 END $$;
@@ -119,10 +114,10 @@ END;
 COMMENT ON FUNCTION hart.near_positions(integer, integer, geometry, integer) IS 'the n tokens nearest to a point of a chart, by the chart''s index';
 
 CREATE FUNCTION hart.near_candidates(model_id integer, charts integer[], token_id integer, n integer) RETURNS integer[]
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     chart integer;
-    center geometry;
+    center hart.token_positions.position%TYPE;    -- of whatever schema PostGIS is in
     found integer[] := '{}';
 BEGIN
     FOREACH chart IN ARRAY charts LOOP
@@ -136,6 +131,7 @@ COMMENT ON FUNCTION hart.near_candidates(integer, integer[], integer, integer) I
 CREATE FUNCTION hart.find_neighbors(wanted text, k integer, model text, exact boolean)
 RETURNS TABLE (token text, token_id integer, atom_id bigint, distance float8, cosine real, method text)
 LANGUAGE plpgsql STABLE COST 100000 ROWS 10
+SET search_path = pg_catalog, pg_temp
 -- planning anew for each token would take longer than looking
 SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column

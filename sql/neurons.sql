@@ -2,7 +2,8 @@
 
 CREATE FUNCTION hart.tensor_role(name text, tied_embeddings boolean,
                                  OUT relation_type text, OUT layer integer, OUT parent_space text, OUT child_space text) RETURNS SETOF record
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS $$
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1
+BEGIN ATOMIC
     SELECT role.relation_type, n.layer, replace(role.parent_space, 'N', n.layer_name), replace(role.child_space, 'N', n.layer_name)
     FROM (SELECT regexp_match(name, '^model\.layers\.(\d+)\.(.*)$')) AS m (matched),
          LATERAL (SELECT matched[1]::integer, coalesce(matched[1], ''), coalesce(matched[2], name)) AS n (layer, layer_name, part)
@@ -30,8 +31,8 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS $$
         ('mlp.down_proj.bias',              'bias',         'residual',                     NULL)
     ) AS role (part, relation_type, parent_space, child_space) ON role.part = n.part
     -- a matrix that is both is the embedding
-    WHERE NOT (name = 'lm_head.weight' AND tied_embeddings)
-$$;
+    WHERE NOT (name = 'lm_head.weight' AND tied_embeddings);
+END;
 COMMENT ON FUNCTION hart.tensor_role(text, boolean) IS 'what the numbers of a tensor connect, by its name; no row for a tensor that the model does not compute with';
 
 CREATE TABLE hart.tensor_roles (
@@ -85,7 +86,7 @@ RETURN (SELECT 6917529027641081856 | (s.key << 20) | neuron_atom.index
 COMMENT ON FUNCTION hart.neuron_atom(text, text, integer) IS 'id of a neuron: of a model, in a space of hart.neuron_spaces, by its number from 0; NULL when there is none';
 
 CREATE FUNCTION hart.add_neurons(model_id integer) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     ingested CONSTANT integer := add_neurons.model_id;
@@ -94,7 +95,6 @@ DECLARE
     side record;
     attempt integer;
 BEGIN
-    PERFORM hart.check_own_ingest(ingested);
     SELECT sha256(string_agg(f.sha256, '' ORDER BY f.name COLLATE "C")) INTO digest FROM hart.model_files f WHERE f.model_id = ingested AND f.is_checkpoint;
     contents := ARRAY(SELECT convert_to(encode(digest, 'hex') || '/' || t.name, 'UTF8') FROM hart.tensors t WHERE t.model_id = ingested ORDER BY t.tensor_id);
     INSERT INTO hart.tensor_roles (model_id, tensor_id, relation_type, parent_space, child_space, atom_id)
@@ -122,4 +122,5 @@ BEGIN
         VALUES (ingested, side.space, side.layer, side.n, digest, hart.neuron_space_key(digest, side.space, attempt));
     END LOOP;
 END $$;
-COMMENT ON FUNCTION hart.add_neurons(integer) IS 'enter the spaces of neurons, and the roles and atoms of the tensors, of the model that this session is ingesting';
+COMMENT ON FUNCTION hart.add_neurons(integer) IS 'enter the spaces of neurons, and the roles and atoms of the tensors, of a model that is being ingested: a step of hart.finish_ingest, and with the rights of its owner';
+REVOKE EXECUTE ON FUNCTION hart.add_neurons(integer) FROM PUBLIC;

@@ -1,7 +1,7 @@
 -- Positions that follow the weights.
 
 CREATE FUNCTION hart.reproject_tokens(model_id integer, token_ids integer[] DEFAULT NULL) RETURNS integer
-LANGUAGE plpython3u VOLATILE AS $$
+LANGUAGE plpython3u VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import positions
 return positions.reproject(plpy, GD, model_id, token_ids)

@@ -2,7 +2,7 @@
 -- (plpython/hartonomous_server), loaded once per session.
 
 CREATE FUNCTION hart.load_python() RETURNS void
-LANGUAGE plpython3u AS $$
+LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 import sys
 path = plpy.execute('SELECT hart.python_path() AS path')[0]['path']
 if path not in sys.path:
@@ -22,7 +22,7 @@ COMMENT ON FUNCTION hart.load_python() IS
 -- What hart.tokenize and its like (sql/tokenize.sql) call when a model's tokenizer, or a text, is not for them.
 
 CREATE FUNCTION hart.library_tokenize(text text, model text DEFAULT NULL, add_special_tokens bool DEFAULT true) RETURNS int[]
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
 return tokens.encode(plpy, GD, text, model, add_special_tokens)
@@ -31,7 +31,7 @@ COMMENT ON FUNCTION hart.library_tokenize(text, text, bool) IS
 'hart.tokenize by the library, whatever kind of tokenizer the model has';
 
 CREATE FUNCTION hart.library_detokenize(tokens int[], model text DEFAULT NULL) RETURNS text
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens as package
 return package.decode(plpy, GD, tokens, model)
@@ -40,7 +40,7 @@ COMMENT ON FUNCTION hart.library_detokenize(int[], text) IS
 'hart.detokenize by the library';
 
 CREATE FUNCTION hart.library_detokenize_continuation(prompt int[], continuation int[], model text DEFAULT NULL) RETURNS text
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
 return tokens.continuation(plpy, GD, prompt, continuation, model)
@@ -49,7 +49,7 @@ COMMENT ON FUNCTION hart.library_detokenize_continuation(int[], int[], text) IS
 'hart.detokenize_continuation by the library';
 
 CREATE FUNCTION hart.library_token_texts(tokens int[], model text DEFAULT NULL) RETURNS text[]
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens as package
 return package.token_texts(plpy, GD, tokens, model)
@@ -61,7 +61,7 @@ CREATE TYPE hart.text_piece AS (piece text, stopped boolean, held text, tokenize
 COMMENT ON TYPE hart.text_piece IS 'a piece of a text that grows by tokens, and what is needed for the next piece';
 
 CREATE FUNCTION hart.library_begin_pieces(prompt int[], model text DEFAULT NULL) RETURNS hart.text_piece
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
 return tokens.begin_pieces(plpy, GD, prompt, model)
@@ -70,7 +70,7 @@ COMMENT ON FUNCTION hart.library_begin_pieces(int[], text) IS
 'hart.begin_pieces by the library';
 
 CREATE FUNCTION hart.library_next_piece(text hart.text_piece, token int, stop text[], ends boolean) RETURNS hart.text_piece
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import tokens
 return tokens.next_piece(plpy, GD, text, token, stop, ends)
@@ -90,7 +90,7 @@ COMMENT ON PROCEDURE hart.ingest_model(text, text) IS
 'read a model (config.json, tokenizer.json, safetensors) from a directory on the server into tables; commits as it goes';
 
 CREATE PROCEDURE hart.export_model(name text, path text)
-LANGUAGE plpython3u AS $$
+LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import export
 export.export_model(plpy, GD, name, path)
@@ -128,7 +128,7 @@ CREATE FUNCTION hart.decompose_tensor(model text, tensor text, rank int,
                                       OUT u hart.matrix, OUT s hart.matrix, OUT v hart.matrix,
                                       OUT relative_error float8)
 TRANSFORM FOR TYPE hart.matrix
-LANGUAGE plpython3u STABLE AS $$
+LANGUAGE plpython3u STABLE SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import svd
 return svd.decompose_tensor(plpy, GD, model, tensor, rank)

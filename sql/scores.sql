@@ -24,6 +24,7 @@ DECLARE
     stop integer;
     last integer;
 BEGIN
+    tokens := tokens[:];
     IF n > 0 THEN
         -- an error unless it is a token: nothing else looks at one that stands alone
         PERFORM hart.embed_tokens(ctx, tokens[1:1]);

@@ -1,4 +1,4 @@
--- The library and who calls it.
+-- The library.
 
 CREATE FUNCTION hart.library_version() RETURNS text
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_library_version';
@@ -7,10 +7,6 @@ COMMENT ON FUNCTION hart.library_version() IS 'version of the loaded shared libr
 CREATE FUNCTION hart.python_path() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_python_path';
 COMMENT ON FUNCTION hart.python_path() IS 'folder of this server that holds the Python packages of the extension';
-
-CREATE FUNCTION hart.calling_role() RETURNS regrole
-LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_calling_role';
-COMMENT ON FUNCTION hart.calling_role() IS 'role in force outside of SECURITY DEFINER functions: the one whose rights the extension''s own such functions judge by';
 
 -- From here to the end of the script functions are for everybody who may use the schema; what they touch is protected by the tables' privileges.
 GRANT USAGE ON SCHEMA hart TO PUBLIC;

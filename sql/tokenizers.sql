@@ -51,25 +51,34 @@ CREATE POLICY readers ON hart.merge_pairs FOR SELECT USING (model_id = ANY ((SEL
 COMMENT ON POLICY readers ON hart.merge_pairs IS 'merges of a model are for those who may read its tiles';
 GRANT SELECT ON hart.tokenizers, hart.merge_pairs TO PUBLIC;
 
-CREATE FUNCTION hart.add_tokenizer(model_id integer, patterns text[], nfc boolean, byte_tokens integer[], prefix integer[], suffix integer[], added text[], added_tokens integer[],
+CREATE FUNCTION hart.add_tokenizer(caller regrole, model_id integer, patterns text[], nfc boolean, byte_tokens integer[], prefix integer[], suffix integer[], added text[], added_tokens integer[],
                                    added_normalized text[], added_normalized_tokens integer[], words bytea[], word_tokens integer[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM hart.check_own_ingest(model_id);
+    PERFORM hart.check_own_ingest(model_id, caller);
     INSERT INTO hart.tokenizers VALUES (model_id, patterns, nfc, byte_tokens, prefix, suffix, added, added_tokens, added_normalized, added_normalized_tokens, words, word_tokens);
 END $$;
+COMMENT ON FUNCTION hart.add_tokenizer(regrole, integer, text[], boolean, integer[], integer[], integer[], text[], integer[], text[], integer[], bytea[], integer[]) IS 'hart.add_tokenizer for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.add_tokenizer(regrole, integer, text[], boolean, integer[], integer[], integer[], text[], integer[], text[], integer[], bytea[], integer[]) FROM PUBLIC;
+CREATE FUNCTION hart.add_tokenizer(model_id integer, patterns text[], nfc boolean, byte_tokens integer[], prefix integer[], suffix integer[], added text[], added_tokens integer[],
+                                   added_normalized text[], added_normalized_tokens integer[], words bytea[], word_tokens integer[]) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.add_tokenizer(integer, text[], boolean, integer[], integer[], integer[], text[], integer[], text[], integer[], bytea[], integer[]) IS
     'the tokenizer of the model that this session is ingesting: a row of hart.tokenizers';
 
 -- Without a foreign key check for each: the row they refer to is this ingestion's own.
-CREATE FUNCTION hart.add_merge_pairs(model_id integer, lefts integer[], rights integer[], merged integer[], ranks integer[]) RETURNS void
+CREATE FUNCTION hart.add_merge_pairs(caller regrole, model_id integer, lefts integer[], rights integer[], merged integer[], ranks integer[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $$
 BEGIN
-    PERFORM hart.check_own_ingest(model_id);
+    PERFORM hart.check_own_ingest(model_id, caller);
     PERFORM FROM hart.tokenizers t WHERE t.model_id = add_merge_pairs.model_id FOR KEY SHARE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', MESSAGE = format('model number %s has no tokenizer', model_id), HINT = 'Call hart.add_tokenizer first.';
     END IF;
     INSERT INTO hart.merge_pairs SELECT add_merge_pairs.model_id, m.l, m.r, m.merged, m.rank FROM unnest(lefts, rights, merged, ranks) AS m (l, r, merged, rank);
 END $$;
+COMMENT ON FUNCTION hart.add_merge_pairs(regrole, integer, integer[], integer[], integer[], integer[]) IS 'hart.add_merge_pairs for the role that called it';
+REVOKE EXECUTE ON FUNCTION hart.add_merge_pairs(regrole, integer, integer[], integer[], integer[], integer[]) FROM PUBLIC;
+CREATE FUNCTION hart.add_merge_pairs(model_id integer, lefts integer[], rights integer[], merged integer[], ranks integer[]) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.add_merge_pairs(integer, integer[], integer[], integer[], integer[]) IS 'merges of the model that this session is ingesting, best in the order of their pairs';

@@ -43,13 +43,14 @@ COMMENT ON FUNCTION hart.forward_batch(hart.context, integer[], integer[], integ
     'logits of the token after each of those given, token i being at positions[i] of sequences[i]: (tokens, vocab_size), so pass no more at a time than memory has room for';
 
 CREATE FUNCTION hart.forward(ctx hart.context, tokens integer[], pos integer, sequence integer DEFAULT 0) RETURNS hart.matrix
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED AS $$
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     -- a long prompt goes through in blocks, which bounds memory and loses no speed
     block CONSTANT integer := 512;
     part integer[];
     x hart.matrix;
 BEGIN
+    tokens := tokens[:];
     FOR start IN 0 .. cardinality(tokens) - 1 BY block LOOP
         part := tokens[start + 1 : start + block];
         x := hart.hidden_states(ctx, part, array_fill(sequence, ARRAY[cardinality(part)]),

@@ -7,7 +7,7 @@ COMMENT ON VIEW hart.token_merges IS 'the merges of the tokenizers of the models
 GRANT SELECT ON hart.token_merges TO PUBLIC;
 
 CREATE FUNCTION hart.merge_tree(model_id integer, atom_id bigint) RETURNS TABLE (whole bigint, rank integer, left_part bigint, right_part bigint)
-LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     level bigint[] := ARRAY[atom_id];
     seen bigint[] := '{}';
@@ -48,7 +48,7 @@ END;
 COMMENT ON FUNCTION hart.common_substrings(text, text) IS 'substrings of two or more characters that two texts share and that are in no longer one; longest first';
 
 CREATE FUNCTION hart.part_as_text(atom_id bigint, model_id integer) RETURNS text
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     content bytea;
 BEGIN
@@ -64,7 +64,9 @@ END $$;
 COMMENT ON FUNCTION hart.part_as_text(bigint, integer) IS 'content of a token''s, a character''s or a byte''s atom as text, in quotes';
 
 CREATE FUNCTION hart.why_near(token_a text, token_b text, model text DEFAULT NULL) RETURNS TABLE (aspect text, detail text, value text)
-LANGUAGE plpgsql STABLE COST 10000 ROWS 20 AS $$
+LANGUAGE plpgsql STABLE COST 10000 ROWS 20 SET search_path = pg_catalog, pg_temp
+-- to compile what looks at a few rows would take twenty times as long as to look
+SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     id integer := hart.resolve_model(model);
@@ -75,16 +77,18 @@ DECLARE
     atom_b bigint := (SELECT t.atom_id FROM hart.tokens t WHERE t.model_id = id AND t.token_id = b);
     name_a text := format('''%s''', token_a);
     name_b text := format('''%s''', token_b);
-    parts_a bigint[];
-    parts_b bigint[];
+    common bigint[];
 BEGIN
     RETURN QUERY VALUES
-        ('cosine', 'of the embeddings', (hart.row_cosines(id, vector, ARRAY[b]))[1]::text),
-        ('rank', format('of %s among the tokens nearest to %s', name_b, name_a), hart.neighbor_rank(id, a, b)::text),
-        ('rank', format('of %s among the tokens nearest to %s', name_a, name_b), hart.neighbor_rank(id, b, a)::text);
+        ('cosine', 'of the embeddings', round((hart.row_cosines(id, vector, ARRAY[b]))[1]::numeric, 4)::text);
+    IF a <> b THEN
+        RETURN QUERY VALUES
+            ('rank', format('of %s among the tokens nearest to %s', name_b, name_a), hart.neighbor_rank(id, a, b)::text),
+            ('rank', format('of %s among the tokens nearest to %s', name_a, name_b), hart.neighbor_rank(id, b, a)::text);
+    END IF;
 
     RETURN QUERY
-    SELECT 'distance', format('in chart %s, %s', c.chart, c.kind), hart.distance_4d(hart.position_of(id, c.chart, a), hart.position_of(id, c.chart, b))::text
+    SELECT 'distance', format('in chart %s, %s', c.chart, c.kind), round(hart.distance_4d(hart.position_of(id, c.chart, a), hart.position_of(id, c.chart, b))::numeric, 4)::text
     FROM hart.charts c WHERE c.model_id = id ORDER BY c.chart;
 
     RETURN QUERY
@@ -104,11 +108,13 @@ BEGIN
     FROM (SELECT t.*, 1 AS side FROM hart.merge_tree(id, atom_a) AS t UNION ALL SELECT t.*, 2 FROM hart.merge_tree(id, atom_b) AS t) AS m
     GROUP BY m.whole, m.rank, m.left_part, m.right_part ORDER BY min(m.side), m.rank DESC;
 
-    parts_a := ARRAY(SELECT unnest(ARRAY[t.whole, t.left_part, t.right_part]) FROM hart.merge_tree(id, atom_a) AS t) || atom_a;
-    parts_b := ARRAY(SELECT unnest(ARRAY[t.whole, t.left_part, t.right_part]) FROM hart.merge_tree(id, atom_b) AS t) || atom_b;
+    -- the largest tokens that both come from; what these are made of goes without saying
+    common := ARRAY((SELECT unnest(ARRAY[t.whole, t.left_part, t.right_part]) FROM hart.merge_tree(id, atom_a) AS t UNION SELECT atom_a)
+                  INTERSECT (SELECT unnest(ARRAY[t.whole, t.left_part, t.right_part]) FROM hart.merge_tree(id, atom_b) AS t UNION SELECT atom_b));
     RETURN QUERY
     SELECT 'merged from the same', hart.part_as_text(p.part, id), 'atom ' || p.part
-    FROM (SELECT unnest(parts_a) INTERSECT SELECT unnest(parts_b)) AS p (part) ORDER BY 2;
+    FROM unnest(common) AS p (part)
+    WHERE NOT EXISTS (SELECT FROM unnest(common) AS w (whole), hart.merge_tree(id, w.whole) AS t WHERE p.part IN (t.left_part, t.right_part)) ORDER BY 2;
 END $$;
 COMMENT ON FUNCTION hart.why_near(text, text, text) IS
 'why one token is near another: cosine and ranks, distances in the charts, substrings and parts they share, the merges that make them and what these have in common';

@@ -1,6 +1,6 @@
 /*
  * decompose.c
- *	  The parts of contents: hart.split_text, hart.components, hart.atom_ids.
+ *	  The parts of contents: hart.split_text, hart.components, hart.atom_ids; contents as text: hart.utf8_text.
  *
  * These functions know nothing of tables; sql/decompose.sql stores what they find.
  */
@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -22,6 +23,7 @@
 PG_FUNCTION_INFO_V1(hart_split_text);
 PG_FUNCTION_INFO_V1(hart_components);
 PG_FUNCTION_INFO_V1(hart_atom_ids);
+PG_FUNCTION_INFO_V1(hart_utf8_text);
 
 typedef struct Segment
 {
@@ -277,4 +279,25 @@ hart_atom_ids(PG_FUNCTION_ARGS)
 	}
 	hart_sha256_end(sha256);
 	PG_RETURN_ARRAYTYPE_P(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* hart.utf8_text(content bytea) → text: NULL where there is no such text, without an error that would have to be caught */
+Datum
+hart_utf8_text(PG_FUNCTION_ARGS)
+{
+	bytea	   *content = PG_GETARG_BYTEA_PP(0);
+	const uint8 *at = (const uint8 *) VARDATA_ANY(content);
+	const uint8 *end = at + VARSIZE_ANY_EXHDR(content);
+	bool		any = GetDatabaseEncoding() == PG_UTF8;
+
+	while (at < end)
+	{
+		uint32		code_point;
+		int			length = hart_utf8_decode(at, end, &code_point);
+
+		if (length == 0 || code_point == 0 || (code_point > 0x7F && !any))
+			PG_RETURN_NULL();
+		at += length;
+	}
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content)));
 }

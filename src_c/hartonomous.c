@@ -27,13 +27,13 @@ void		_PG_init(void);
 
 PG_FUNCTION_INFO_V1(hart_library_version);
 PG_FUNCTION_INFO_V1(hart_python_path);
-PG_FUNCTION_INFO_V1(hart_calling_role);
 
 void
 _PG_init(void)
 {
 	hart_settings_init();
 	hart_context_init();
+	hart_modify_init();
 }
 
 /* The installed version of the extension, NULL when it is not installed. */
@@ -88,22 +88,4 @@ Datum
 hart_python_path(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s/hartonomous/python", pkglib_path)));
-}
-
-/*
- * hart.calling_role() → regrole
- *
- * The role outside of any SECURITY DEFINER function, so that the extension's own
- * such functions can judge the one who called them.
- */
-Datum
-hart_calling_role(PG_FUNCTION_ARGS)
-{
-	/* there the role in force is not the one that a command was called by */
-	if (InSecurityRestrictedOperation())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("cannot judge the calling role within a security-restricted operation"),
-				 errhint("Do not call this from an index expression or a materialized view.")));
-	PG_RETURN_OID(GetOuterUserId());
 }

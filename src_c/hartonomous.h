@@ -20,5 +20,6 @@ extern void hart_check_version(void);
 
 extern void hart_settings_init(void);
 extern void hart_context_init(void);
+extern void hart_modify_init(void);
 
 #endif							/* HARTONOMOUS_H */

@@ -35,12 +35,12 @@ PG_FUNCTION_INFO_V1(hart_write_tiles);
 static void
 check_own_ingest(int32 model_id)
 {
-	Oid			types[] = {INT4OID};
-	Datum		args[] = {Int32GetDatum(model_id)};
+	Oid			types[] = {INT4OID, REGROLEOID};
+	Datum		args[] = {Int32GetDatum(model_id), ObjectIdGetDatum(GetUserId())};
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT hart.check_own_ingest($1)", 1, types, args, NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args("SELECT hart.check_own_ingest($1, $2)", 2, types, args, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not check the ingest");
 	SPI_finish();
 }

@@ -2,9 +2,9 @@
  * weights_fdw_modify.c
  *	  UPDATE hart.weights.
  *
- * The statement's changes are collected and sorted by tile; at its end each tile that they touch is rewritten once, by an ordinary
- * UPDATE of the model's table with the rights of the current user. So privileges, triggers, locks, conflicts with other
- * transactions, WAL and ROLLBACK are those of any UPDATE.
+ * The statement's changes are collected and sorted by tile; when it has met all of its rows, and before its AFTER triggers run, each tile
+ * that they touch is rewritten once, by an ordinary UPDATE of the model's table with the rights of the current user. So privileges,
+ * triggers, locks, conflicts with other transactions, WAL and ROLLBACK are those of any UPDATE.
  */
 #include "weights_fdw.h"
 
@@ -14,6 +14,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "optimizer/appendinfo.h"
 #include "optimizer/inherit.h"
@@ -56,11 +57,15 @@ typedef struct ChangedRows
 	HartCatalogModel *model;
 	Datum	   *rows;
 	int			n;
+	int			n_locked;		/* the first of them, whose positions we have locked */
 	int			capacity;
 } ChangedRows;
 
 typedef struct Modify
 {
+	dlist_node	node;			/* in unwritten */
+	EState	   *estate;			/* of the statement */
+	MemoryContextCallback forget;
 	HartCatalog *catalog;
 	MemoryContext memory;
 	Tuplesortstate *sort;
@@ -71,6 +76,11 @@ typedef struct Modify
 	int64		n_rounded[HART_N_DTYPES];
 	ChangedRows embedding;
 } Modify;
+
+/* What running statements have collected */
+static dlist_head unwritten = DLIST_STATIC_INIT(unwritten);
+
+static ExecutorFinish_hook_type previous_finish_hook;
 
 static const char *const dtype_names[] = {"F32", "F16", "BF16"};
 
@@ -124,6 +134,12 @@ plan_modify(PlannerInfo *root, ModifyTable *plan, Index result_relation, int sub
 /* ---- Collecting ---- */
 
 static void
+forget_modify(void *arg)
+{
+	dlist_delete(&((Modify *) arg)->node);
+}
+
+static void
 begin_modify(ModifyTableState *node, ResultRelInfo *rinfo, List *private, int subplan_index, int eflags)
 {
 	EState	   *estate = node->ps.state;
@@ -141,6 +157,11 @@ begin_modify(ModifyTableState *node, ResultRelInfo *rinfo, List *private, int su
 	old = MemoryContextSwitchTo(estate->es_query_cxt);
 	modify = palloc0(sizeof(Modify));
 	modify->memory = AllocSetContextCreate(estate->es_query_cxt, "hart update", ALLOCSET_DEFAULT_SIZES);
+	modify->estate = estate;
+	dlist_push_tail(&unwritten, &modify->node);
+	modify->forget.func = forget_modify;
+	modify->forget.arg = modify;
+	MemoryContextRegisterResetCallback(modify->memory, &modify->forget);
 	MemoryContextSwitchTo(modify->memory);
 	modify->catalog = hart_catalog_load(estate->es_snapshot, NIL, NIL, true);
 	tupdesc = CreateTemplateTupleDesc(3);
@@ -325,9 +346,36 @@ end_tile(Batch *batch)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Lock the positions of the rows of an embedding whose tiles are about to be rewritten.
+ *
+ * Who moves a token locks its position first and its tiles then, and so do we.  And two sessions that change parts of one row in
+ * different tiles meet at its position, so that the second to come sees what the first wrote when it projects the row again.
+ */
+static void
+lock_positions(ChangedRows *changed)
+{
+	Oid			types[] = {INT4OID, INT4ARRAYOID};
+	Datum		args[2];
+
+	if (changed->n == changed->n_locked)
+		return;
+	args[0] = Int32GetDatum(changed->model->model_id);
+	args[1] = PointerGetDatum(construct_array(changed->rows + changed->n_locked, changed->n - changed->n_locked, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("SELECT FROM hart.token_positions"
+							  " WHERE model_id OPERATOR(pg_catalog.=) $1 AND chart OPERATOR(pg_catalog.=) 0 AND token_id OPERATOR(pg_catalog.=) ANY ($2)"
+							  " ORDER BY token_id FOR NO KEY UPDATE", 2, types, args, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not lock positions");
+	SPI_finish();
+	pfree(DatumGetPointer(args[1]));
+	changed->n_locked = changed->n;
+}
+
 /* Rewrite the tiles of a batch */
 static void
-write_batch(Batch *batch)
+write_batch(Batch *batch, ChangedRows *embedding)
 {
 	HartCatalogTensor *tensor = batch->tensor;
 	Oid			types[] = {INT4OID, INT4OID, TEXTOID, INT4ARRAYOID, BYTEAARRAYOID};
@@ -338,6 +386,7 @@ write_batch(Batch *batch)
 	end_tile(batch);
 	if (batch->n == 0)
 		return;
+	lock_positions(embedding);
 	old = MemoryContextSwitchTo(batch->memory);
 	/* unnest of two arrays is PostgreSQL's own, whatever the search path */
 	query = psprintf("UPDATE hart.tiles_%d AS t SET payload = hart.patch_tile(t.payload, $3, p.patch)"
@@ -383,7 +432,7 @@ reproject(ChangedRows *changed)
 			elog(ERROR, "could not project embeddings again");
 		SPI_finish();
 	}
-	changed->n = 0;
+	changed->n = changed->n_locked = 0;
 }
 
 /* Remember a row of an embedding; rows come in order */
@@ -446,7 +495,7 @@ write_changes(Modify *modify)
 			continue;
 		if (tensor != batch.tensor)
 		{
-			write_batch(&batch);
+			write_batch(&batch, &modify->embedding);
 			batch.tensor = tensor;
 			embedding = is_embedding(tensor);
 		}
@@ -454,14 +503,14 @@ write_changes(Modify *modify)
 		{
 			end_tile(&batch);
 			if (batch.n == BATCH_TILES || batch.bytes >= BATCH_BYTES)
-				write_batch(&batch);
+				write_batch(&batch, &modify->embedding);
 		}
 		batch.tile_no = element / per_tile;
 		appendBinaryStringInfo(&batch.patch, (char *) &patch, sizeof(patch));
 		if (embedding)
 			note_row(&modify->embedding, tensor, element / tensor->cols);
 	}
-	write_batch(&batch);
+	write_batch(&batch, &modify->embedding);
 	reproject(&modify->embedding);
 }
 
@@ -483,19 +532,70 @@ report_rounding(const Modify *modify)
 				(errmsg(INT64_FORMAT " of " INT64_FORMAT " values were rounded to %s", rounded, modify->n_changes, types.data)));
 }
 
+/* Run the parts of a statement in WITH that nobody has read to their end, as its own end would */
+static void
+run_rest(EState *estate)
+{
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	ListCell   *lc;
+
+	estate->es_direction = ForwardScanDirection;
+	foreach(lc, estate->es_auxmodifytables)
+	{
+		TupleTableSlot *slot;
+
+		do
+		{
+			ResetPerTupleExprContext(estate);
+			slot = ExecProcNode(lfirst(lc));
+		} while (!TupIsNull(slot));
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* The statement has met all of its rows, and its AFTER triggers have not run: the moment to write */
+static void
+finish_statement(QueryDesc *query)
+{
+	bool		complete = false;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &unwritten)
+	{
+		Modify	   *modify = dlist_container(Modify, node, iter.cur);
+		MemoryContext old;
+
+		if (modify->estate != query->estate)
+			continue;
+		if (!complete)
+			run_rest(query->estate);
+		complete = true;
+		old = MemoryContextSwitchTo(modify->memory);
+		if (modify->n_changes > 0)
+			write_changes(modify);
+		report_rounding(modify);
+		MemoryContextSwitchTo(old);
+	}
+	if (previous_finish_hook)
+		previous_finish_hook(query);
+	else
+		standard_ExecutorFinish(query);
+}
+
+void
+hart_modify_init(void)
+{
+	previous_finish_hook = ExecutorFinish_hook;
+	ExecutorFinish_hook = finish_statement;
+}
+
 static void
 end_modify(EState *estate, ResultRelInfo *rinfo)
 {
 	Modify	   *modify = rinfo->ri_FdwState;
-	MemoryContext old;
 
 	if (modify == NULL)
 		return;
-	old = MemoryContextSwitchTo(modify->memory);
-	if (modify->n_changes > 0)
-		write_changes(modify);
-	report_rounding(modify);
-	MemoryContextSwitchTo(old);
 	tuplesort_end(modify->sort);
 	ExecDropSingleTupleTableSlot(modify->slot);
 	hart_catalog_close(modify->catalog);

@@ -22,7 +22,7 @@ NEVER = re.compile(b"[\0\xc0\xc1\xf5-\xff]")  # not in UTF-8, and U+0000 not in 
 
 
 @reported
-def open_constraint(plpy, GD, model, regex, json_schema, grammar):
+def open_constraint(plpy, GD, model, regex, json_schema, grammar, stop_tokens):
     """hart.open_constraint"""
     given = {
         kind: text
@@ -38,7 +38,7 @@ def open_constraint(plpy, GD, model, regex, json_schema, grammar):
             hint="Give one of regex, json_schema and grammar; a grammar may contain the others.",
         )
     ((kind, text),) = given.items()
-    return session(plpy, GD).open(plpy, GD, model, kind, text)
+    return session(plpy, GD).open(plpy, GD, model, kind, text, stop_tokens or [])
 
 
 @reported
@@ -71,7 +71,7 @@ class Session:
         self.tokenizers, self.grammars = OrderedDict(), OrderedDict()
         self.constraints = Handles("constraint", "Open it with hart.open_constraint in this transaction.")
 
-    def open(self, plpy, GD, model, kind, text):
+    def open(self, plpy, GD, model, kind, text, stop_tokens):
         """The handle of a new constraint."""
         vocabulary = session_vocabulary(plpy, GD, model)
         words = kept(self.tokenizers, vocabulary, TOKENIZERS, lambda: Words(vocabulary))
@@ -83,7 +83,7 @@ class Session:
             ["text"],
             [model],
         )
-        return self.constraints.open(plpy, GD, Constraint(grammar, found[0]["eos_token_ids"] or []))
+        return self.constraints.open(plpy, GD, Constraint(grammar, (found[0]["eos_token_ids"] or []) + stop_tokens))
 
     def find(self, handle):
         """An open constraint; the least recently used ones lose what only saves work."""

@@ -40,7 +40,7 @@ def learn(plpy, GD, model, charts, neighbors, min_dist, epochs, seed):
     """CALL hart.learn_geometry(model, charts, neighbors, min_dist, epochs, seed)"""
     check_options(charts, neighbors, min_dist, epochs, seed)
     model_id = scalar(plpy, GD, "SELECT hart.resolve_model($1) AS value", ["text"], [model])
-    rows(plpy, GD, "SELECT hart.check_may_chart($1)", ["int"], [model_id])
+    rows(plpy, GD, "SELECT hart.check_may_chart($1, pg_catalog.quote_ident(current_user)::regrole)", ["int"], [model_id])
     if not scalar(
         plpy,
         GD,

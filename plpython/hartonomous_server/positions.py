@@ -222,6 +222,13 @@ def reproject(plpy, GD, model_id, token_ids):
     else:
         ids = sorted(set(token_ids))
     chart.embedding.check_ids(ids[:1] + ids[-1:])
+    lock = plan(
+        plpy,
+        GD,
+        "SELECT token_id FROM hart.token_positions WHERE model_id = $1 AND chart = 0 AND token_id = ANY ($2)"
+        " ORDER BY token_id FOR NO KEY UPDATE",
+        ["int", "int[]"],
+    )
     update = plan(
         plpy,
         GD,
@@ -236,6 +243,9 @@ def reproject(plpy, GD, model_id, token_ids):
     try:
         for first in range(0, len(ids), MOVED_AT_ONCE):
             some = ids[first : first + MOVED_AT_ONCE]
+            # Positions before weights: others who change a part of these rows wait, or we see what they wrote.
+            plpy.execute(lock, [model_id, some])
+            chart.embedding.flush()
             at = chart.positions(chart.embedding.read(some))
             outside += [some[i] for i in numpy.flatnonzero(numpy.abs(at).max(axis=1) > 1)]
             count += plpy.execute(update, [model_id, some, *numpy.clip(at, -1, 1).T.tolist()]).nrows()
@@ -243,7 +253,7 @@ def reproject(plpy, GD, model_id, token_ids):
         del GD[REPROJECTING]
     if outside:
         plpy.warning(
-            f"{len(outside)} embeddings lie outside [-1,1]^4, the first that of token {outside[0]}",
-            detail="Their positions are at the border, and do not tell where the embeddings are.",
+            f"embeddings outside [-1,1]^4: {len(outside)}, the first that of token {outside[0]}",
+            detail="Positions of such embeddings are at the border, and do not tell where they are.",
         )
     return count

@@ -20,10 +20,11 @@ def wait_for(what, condition):
 
 
 class Background:
-    """A statement that runs in a session of its own."""
+    """A statement that runs meanwhile, in a session of its own or in one that is given."""
 
-    def __init__(self, dsn, statement, *args):
-        self.session, self.error, self.result = Session.open(dsn), None, None
+    def __init__(self, where, statement, *args):
+        self.session = where if isinstance(where, Session) else Session.open(where)
+        self.error, self.result = None, None
         self.thread = threading.Thread(target=self._run, args=(statement, args))
         self.thread.start()
 

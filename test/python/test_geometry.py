@@ -163,7 +163,7 @@ def test_reading_needs_no_writing(db, conn):
     conn.execute("BEGIN READ ONLY")
     assert len(conn.all("SELECT * FROM hart.neighbors('the', 5, %s)", db.model("llama_bf16"))) == 5
     assert len(conn.all("SELECT * FROM hart.neighbors('the', 5, 'llama_bf16', exact => false)")) == 5
-    assert len(conn.all("SELECT * FROM hart.why_near('the', 'th', 'llama_bf16')")) > 10
+    assert len(conn.all("SELECT * FROM hart.why_near('the', 'th', 'llama_bf16')")) >= 10
     conn.execute("COMMIT")
 
 

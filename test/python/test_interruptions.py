@@ -91,6 +91,22 @@ def test_ended_while_ingesting(db, conn, folders, nothing_left, function):
         work.close()
 
 
+def test_dead_ingest_that_cannot_be_dropped(db, conn, folders, nothing_left):
+    """Whatever its owner made of the table: others are warned, and go on."""
+    model = db.model("llama_f32")
+    conn.execute("""INSERT INTO hart.model_registry SELECT (jsonb_populate_record(r, '{"model_id": 987654, "name": "dead", "state": "ingesting"}')).* FROM hart.model_registry r WHERE name = %s""", [model])
+    conn.execute("CREATE VIEW hart.tiles_987654 AS SELECT 1")       # a table of that name cannot be dropped, as it is none
+    try:
+        conn.execute("CALL hart.ingest_model(%s, 'next')", [str(folders("llama_f32"))])
+        assert [warning for warning in conn.warnings if "hart.tiles_987654" in warning]
+        conn.execute("CALL hart.drop_model('next')")
+        assert conn.one("SELECT state FROM hart.model_registry WHERE name = 'dead'") == "ingesting"
+    finally:
+        conn.execute("DROP VIEW hart.tiles_987654")
+        conn.execute("SELECT hart.drop_dead_ingests()")
+    nothing_left(conn)
+
+
 def test_client_gone_while_ingesting(db, conn, folders, nothing_left):
     """The client's process is killed: the model is ready in the end or not there at all."""
     code = f"""

@@ -1,8 +1,9 @@
 -- Ids of atoms, and the tables that hold them.
 BEGIN;
 \ir include/errors.sql
-SELECT plan(73);
+SELECT plan(88);
 SET LOCAL jit = off;
+SET LOCAL client_min_messages = warning;
 
 -- Every id is at home in its place
 CREATE TEMP TABLE sample AS
@@ -46,17 +47,44 @@ SELECT is((SELECT count(*) FROM hart.atoms WHERE raw_value = '\x41' AND id = har
 SELECT throws_ok(format('INSERT INTO hart.stored_atoms VALUES (%s, hart.atom_geometry(%s), ''x'')', hart.atom_id('text', 'x'), hart.atom_id('text', 'y')), '23514', NULL, 'an atom is in its place');
 SELECT throws_ok(format('INSERT INTO hart.stored_atoms VALUES (%s, ''POINT ZM EMPTY'', ''x'')', hart.atom_id('text', 'x')), '23514', NULL, 'no place is not a place');
 SELECT throws_ok(format('INSERT INTO hart.stored_atoms VALUES (%1$s, hart.atom_geometry(%1$s), ''y'')', hart.atom_id('character', 'x')), '23514', NULL, 'a character is what its id tells');
+SELECT throws_ok(format('INSERT INTO hart.stored_atoms VALUES (%1$s, hart.atom_geometry(%1$s), ''y'')', hart.atom_id(modality, 'x')), '23514', NULL, format('and so is a %s, but for the tie-breaker', modality))
+FROM unnest(ARRAY['token', 'text', 'tensor']) AS modality;
+SELECT lives_ok(format('INSERT INTO hart.stored_atoms VALUES (%1$s, hart.atom_geometry(%1$s), ''x'')', hart.atom_id('token', 'x') # 1), 'which another content may have taken');
 SELECT throws_ok(format('INSERT INTO hart.stored_atoms VALUES (%1$s, hart.atom_geometry(%1$s), ''\x41'')', hart.atom_id('byte', 'A')), '23505', NULL, 'an atom is there once');
 SELECT throws_ok(format('INSERT INTO hart.stored_relations VALUES (%s, %s, ''composition'', 0)', hart.atom_id('text', 'nowhere'), hart.atom_id('byte', 'A')), '23503', NULL, 'a relation needs its parent');
 SELECT throws_ok(format('INSERT INTO hart.stored_relations VALUES (%s, %s, ''composition'', 0)', hart.atom_id('byte', 'A'), hart.atom_id('text', 'nowhere')), '23503', NULL, 'and its child');
 SELECT throws_ok(format('INSERT INTO hart.stored_relations VALUES (%1$s, %1$s, ''composition'', 0, 1, 1)', hart.atom_id('byte', 'A')), '23514', NULL, 'a composition has no rank');
 SELECT throws_ok(format('INSERT INTO hart.stored_relations VALUES (%1$s, %1$s, ''merge'', 0, 1, -1)', hart.atom_id('byte', 'A')), '23503', NULL, 'a merge is of a model');
 
+-- The right to store texts is not one to write rows, which would be taken for texts that are stored
+CREATE ROLE hart_test_writer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hart.stored_atoms TO hart_test_writer;
+SET LOCAL ROLE hart_test_writer;
+SELECT is(hart.recompose(hart.decompose('written')), 'written', 'a role with INSERT stores texts');
+SELECT throws_ok(format('INSERT INTO hart.stored_atoms VALUES (%1$s, hart.atom_geometry(%1$s), ''no parts'')', hart.atom_id('text', 'no parts')), '42501', NULL, 'but not by rows of its own');
+SELECT throws_ok(format('WITH u AS (UPDATE hart.stored_atoms SET raw_value = raw_value WHERE id = %s RETURNING id) SELECT 1 / count(*) FROM u', hart.atom_id('text', 'written')), '22012', NULL, 'nor changes any');
+SELECT is((SELECT count(*) FROM hart.stored_atoms WHERE id = hart.atom_id('text', 'written')), 1::bigint, 'a role with SELECT reads');
+RESET ROLE;
+
+-- SELECT on the table is enough to see the ids that a text has
+CREATE ROLE hart_test_reader;
+GRANT SELECT ON hart.stored_atoms TO hart_test_reader;
+SELECT hart.decompose('seen by a reader') AS seen \gset
+SET LOCAL ROLE hart_test_reader;
+SELECT is((SELECT atom_id FROM hart.decomposition('seen by a reader') WHERE level = 0), :seen, 'a role with SELECT sees the tree of a text');
+SELECT is((SELECT count(*) FROM hart.decomposition('not stored')), 24::bigint, 'of one that is not stored, too');
+RESET ROLE;
+
 -- Atoms that relations need stay
 SELECT hart.decompose('needed') AS id \gset
 SELECT pg_temp.refused(format('DELETE FROM hart.atoms WHERE id = %s', needed), '23503', 'an atom that relations need is not deleted: ' || needed)
-FROM unnest(ARRAY[:id, hart.atom_id('character', 'n'), hart.atom_id('byte', 'n')]) AS needed;
+FROM unnest(ARRAY[:id, hart.atom_id('character', 'n')]) AS needed;
 SELECT throws_ok(format('DELETE FROM hart.stored_atoms WHERE id = %s', hart.atom_id('character', 'n')), '23503', NULL, 'nor from the table');
+-- and bytes even when nothing does
+SELECT pg_temp.refused(statement, '55000', 'bytes stay: ' || statement)
+FROM unnest(ARRAY[format('DELETE FROM hart.atoms WHERE id = %s', hart.atom_id('byte', '\xff')), format('DELETE FROM hart.stored_atoms WHERE id = %s', hart.atom_id('byte', '\xff')),
+                  'DELETE FROM hart.stored_atoms_byte', 'TRUNCATE hart.stored_atoms CASCADE', 'TRUNCATE hart.stored_atoms_byte CASCADE']) AS statement;
+SELECT is((SELECT count(*) FROM hart.stored_atoms_byte), 256::bigint, 'all of them');
 SELECT lives_ok(format('DELETE FROM hart.stored_relations WHERE parent_id = %s', :id), 'a text can be taken apart');
 SELECT lives_ok(format('DELETE FROM hart.atoms WHERE id = %s', :id), 'and then deleted');
 SELECT is_empty(format('SELECT FROM hart.stored_atoms WHERE id = %s', :id), 'and is gone');

@@ -1,9 +1,9 @@
 -- What functions promise the planner, and whose rights they run with.
 BEGIN;
-SELECT plan(18);
+SELECT plan(21);
 
 CREATE TEMP VIEW function AS
-SELECT p.oid::regprocedure::text AS name, proname, lanname, provolatile, proparallel, proisstrict, prosecdef, proconfig, proargtypes::oid[], prorettype, prokind, procost, prosrc
+SELECT p.oid, p.oid::regprocedure::text AS name, proname, lanname, provolatile, proparallel, proisstrict, prosecdef, proconfig, proargtypes::oid[], prorettype, prokind, procost, prosrc
 FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
 JOIN pg_depend AS d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e' JOIN pg_extension AS e ON e.oid = d.refobjid
 WHERE extname = 'hartonomous';
@@ -37,16 +37,26 @@ SELECT is_empty('SELECT name FROM function WHERE proname IN (''dot'', ''norm'', 
 SELECT is_empty('SELECT name FROM function WHERE provolatile = ''i'' AND prosrc ~* ''\m(current_setting|hart\.model_registry|hart\.tensors|hart\.tiles|hart\.resolve_model)\M''', 'immutable functions read no tables and no settings');
 
 -- C functions get no NULL they do not expect
-SELECT is((SELECT array_agg(name::text ORDER BY name) FROM function WHERE lanname = 'c' AND NOT proisstrict AND cardinality(proargtypes) > 0),
-          ARRAY['hart.begin_pieces(integer[],text)', 'hart.candidates(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea)', 'hart.detokenize(integer[],text)',
-                'hart.detokenize_continuation(integer[],integer[],text)', 'hart.generation_steps(text,hart.generation_options,text)', 'hart.next_piece(hart.text_piece,integer,text[],boolean)',
-                'hart.open_context(text)', 'hart.sample(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea,bigint,integer,integer)', 'hart.token_texts(integer[],text)', 'hart.tokenize(text,text,boolean)'], 'C functions are strict, but for those that look at each argument');
+SELECT set_eq('SELECT name::text FROM function WHERE lanname = ''c'' AND NOT proisstrict AND cardinality(proargtypes) > 0',
+          ARRAY['hart.add_merges(integer,integer[],integer[],integer[],integer[])', 'hart.add_model_file(integer,text,bytea,bigint,bytea,boolean)', 'hart.add_tokens(integer,integer[],bytea[],boolean[])',
+                'hart.add_merge_pairs(integer,integer[],integer[],integer[],integer[])',
+                'hart.add_tokenizer(integer,text[],boolean,integer[],integer[],integer[],text[],integer[],text[],integer[],bytea[],integer[])', 'hart.begin_pieces(integer[],text)', 'hart.detokenize(integer[],text)',
+                'hart.detokenize_continuation(integer[],integer[],text)', 'hart.next_piece(hart.text_piece,integer,text[],boolean)', 'hart.token_texts(integer[],text)', 'hart.tokenize(text,text,boolean)',
+                'hart.abort_ingest(integer)', 'hart.begin_chart(integer,integer)', 'hart.begin_ingest(text,jsonb)', 'hart.drop_neighbourhood_charts(integer)', 'hart.finish_chart(integer,integer,double precision,double precision[],double precision[],jsonb,bigint)',
+                'hart.finish_ingest(integer)', 'hart.note_progress(integer,integer,bigint,text)',
+                'hart.candidates(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea)', 'hart.generation_steps(text,hart.generation_options,text)', 'hart.open_context(text)',
+                'hart.sample(hart.matrix,hart.generation_options,integer[],integer[],integer[],bytea,bigint,integer,integer)'], 'C functions are strict, but for those that look at each argument, or hand it on');
 
 -- Functions that run with the owner's rights
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND NOT coalesce(proconfig::text ~ ''search_path=pg_catalog, pg_temp'', false)', 'functions with the owner''s rights have a search path of their own');
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND lanname NOT IN (''sql'', ''plpgsql'')', 'and are in SQL or PL/pgSQL');
 SELECT is((SELECT array_agg(proname::text ORDER BY proname) FROM function WHERE prosecdef),
-          ARRAY['abort_ingest', 'add_merge_pairs', 'add_merges', 'add_model_file', 'add_neurons', 'add_tokenizer', 'add_tokens', 'begin_chart', 'begin_ingest', 'drop_dead_ingests', 'drop_neighbourhood_charts', 'finish_chart', 'finish_ingest', 'forget_model', 'note_progress', 'store_text'], 'they are those that write the catalog');
+          ARRAY['abort_ingest', 'add_merge_pairs', 'add_merges', 'add_model_file', 'add_tokenizer', 'add_tokens', 'begin_chart', 'begin_ingest', 'drop_dead_ingests', 'drop_neighbourhood_charts', 'finish_chart', 'finish_ingest', 'forget_model', 'note_progress', 'store_text'], 'they are those that write the catalog');
+-- a function that judges a role is told it by the one that hart_call_as_owner stands behind, and by nobody else
+SELECT set_eq('SELECT proname::text FROM function WHERE prosecdef AND NOT (coalesce(''regrole''::regtype = proargtypes[0], false))', ARRAY['drop_dead_ingests', 'forget_model'], 'all but those that do the same for everybody judge a role');
+SELECT is_empty('SELECT name FROM function WHERE prosecdef AND ''regrole''::regtype = proargtypes[0] AND has_function_privilege(''pg_read_all_data'', oid, ''EXECUTE'')', 'which nobody else can name');
+SELECT is_empty('SELECT f.name FROM function AS f WHERE prosecdef AND ''regrole''::regtype = f.proargtypes[0] AND NOT EXISTS (SELECT FROM function AS c WHERE c.prosrc = ''hart_call_as_owner''
+                 AND c.proname = f.proname AND array_to_string(f.proargtypes[1:], '' '') = array_to_string(c.proargtypes, '' '') AND c.prorettype = f.prorettype AND c.proisstrict = f.proisstrict AND NOT c.prosecdef)', 'but their callers in C');
 SELECT is_empty('SELECT name FROM function WHERE prosecdef AND (provolatile <> ''v'' OR proparallel <> ''u'')', 'what writes is volatile and unsafe in parallel');
 SELECT is_empty('SELECT name FROM function WHERE lanname = ''plpython3u'' AND proparallel = ''s'' AND proname <> ''softmax''', 'Python functions that query stay out of parallel workers');
 

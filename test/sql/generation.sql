@@ -1,7 +1,7 @@
 -- From a prompt to its continuation.
 BEGIN;
 \ir include/tiny_model.sql
-SELECT plan(27);
+SELECT plan(38);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', positions => 30) AS model_id \gset
@@ -51,6 +51,27 @@ SAVEPOINT s;
 SELECT pg_temp.read_only() AS answer \gset
 ROLLBACK TO s;
 SELECT is(:'answer', hart.generate('Hello', 9, 'm') || '{91}2600.000', 'everything that asks works in a transaction that only reads');
+
+-- Where an array's subscripts begin does not matter
+SELECT is(hart.generate_tokens('[5:7]={40,41,42}', 5, 'm'), tokens[:5], 'prompts are counted from their beginning') FROM greedy;
+SELECT is(hart.generate_tokens('[0:2]={40,41,42}', 5, 'm', choices => NULL), tokens[:5], 'from 0 too') FROM greedy;
+SELECT is(hart.logits('[0:2]={40,41,42}', 'm'), hart.logits('{40,41,42}', 'm'), 'so are the tokens of hart.logits');
+SELECT results_eq('SELECT * FROM hart.score_tokens(''[-1:2]={40,41,42,43}'', ''m'')', 'SELECT * FROM hart.score_tokens(''{40,41,42,43}'', ''m'')', 'those of hart.score_tokens');
+SELECT results_eq('SELECT tokens FROM hart.beam_search_tokens(''[0:2]={40,41,42}'', 4, 2, model => ''m'')', 'SELECT tokens FROM hart.beam_search_tokens(''{40,41,42}'', 4, 2, model => ''m'')', 'and of a beam search');
+SELECT is(hart.generate('Hello', 9, 'm', choices => '[0:1]={no,yes}'), hart.generate('Hello', 9, 'm', choices => '{no,yes}'), 'choices as well');
+
+-- Special tokens as stops
+SELECT results_eq('SELECT text, finish_reason, cardinality(tokens) FROM hart.generate_many(''{Hello}'', 9, ''m'', logit_bias => ''{"1": 100}'', stop => ''{no such token,<s>}'')',
+                  'VALUES ('''', ''stop'', 1)', 'a stop string that is the name of a special token stands for the token');
+SELECT is((SELECT finish_reason FROM hart.generate_many('{Hello}', 9, 'm', logit_bias => '{"1": 100}', stop => '{<t>}')), 'length', 'other strings do not');
+SELECT is(hart.special_tokens('{A,</s>,<s>,<x>}', 'm'), '{1,2}', 'names of special tokens only');
+SAVEPOINT s;
+UPDATE hart.model_registry SET eos_token_ids = '{}' WHERE name = 'm';
+SELECT results_eq('SELECT text, finish_reason, tokens FROM hart.generate_many(''{Hello}'', 9, ''m'', logit_bias => ''{"1": 100}'', regex => ''A*'', stop_tokens => ''{1}'')',
+                  'VALUES ('''', ''stop'', ''{1}''::int[])', 'a special token that stops may come where a constraint lets the text end');
+SELECT results_eq('SELECT text, finish_reason, tokens FROM hart.generate_many(''{Hello}'', 9, ''m'', logit_bias => ''{"1": 100}'', regex => ''AB*'', stop_tokens => ''{1}'')',
+                  'VALUES (''A'', ''stop'', ''{36,1}''::int[])', 'and not before');
+ROLLBACK TO s;
 
 -- Tensors
 SELECT is((SELECT sum(abs(x)) > 0 FROM unnest(hart.tensor_matrix('m', 'model.norm.weight')::real[]) AS x), true, 'a tensor as a matrix');

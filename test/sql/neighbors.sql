@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(50);
+SELECT plan(51);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', dtype => 'BF16') AS m \gset
@@ -84,6 +84,7 @@ SELECT is((SELECT array_agg(chart) FROM hart.charts WHERE model_id = :m), '{0}',
 -- hart.why_near
 SELECT is((SELECT count(DISTINCT aspect) FROM hart.why_near('E', 'F') WHERE aspect IN ('cosine', 'rank', 'distance')), 3::bigint, 'it tells cosine, ranks and distance');
 SELECT is((SELECT value::int FROM hart.why_near('E', 'F') WHERE detail LIKE 'of ''F'' among%'), hart.neighbor_rank(:m, hart.find_token(:m, 'E'), hart.find_token(:m, 'F')), 'the rank is the exact one');
+SELECT is_empty('SELECT FROM hart.why_near(''E'', ''E'') WHERE aspect = ''rank'' OR value IS NULL', 'a token has no rank among its own neighbours');
 SELECT is((SELECT array_agg(s) FROM hart.common_substrings('unbelievable', 'believers') AS s), '{believ}', 'the longest substring in common');
 SELECT is((SELECT array_agg(s) FROM hart.common_substrings('abXcd', 'cdYab') AS s), '{ab,cd}', 'each that is in no longer one');
 

@@ -39,7 +39,7 @@ FROM (SELECT format(template, name) AS statement
 
 -- Functions with the owner's rights judge who calls them
 SELECT pg_temp.refused(format(call, :model_id), '55000', 'a stranger: ' || call)
-FROM unnest(ARRAY['SELECT hart.add_model_file(%s, ''x'', ''\x00'', 1, ''\x00'', false)', 'SELECT hart.note_progress(%s, 1, 1, ''x'')', 'SELECT hart.finish_ingest(%s)', 'SELECT hart.abort_ingest(%s)', 'SELECT hart.check_own_ingest(%s)']) AS call;
+FROM unnest(ARRAY['SELECT hart.add_model_file(%s, ''x'', ''\x00'', 1, ''\x00'', false)', 'SELECT hart.note_progress(%s, 1, 1, ''x'')', 'SELECT hart.finish_ingest(%s)', 'SELECT hart.abort_ingest(%s)', 'SELECT hart.check_own_ingest(%s, quote_ident(current_user)::regrole)']) AS call;
 SELECT hart.forget_model(:model_id) IS NULL AS forgotten, hart.drop_dead_ingests() IS NULL AS dropped \gset
 SELECT is((SELECT count(*) FROM hart.models WHERE name = 'm' AND state = 'ready'), 1::bigint, 'a stranger cannot make the model be forgotten');
 SELECT isnt((SELECT code FROM pg_temp.error_of(format('SELECT hart.write_tiles(%L, %s, 1, 0, ''\x00'')', :'tiles', :model_id))), NULL, 'a stranger cannot write tiles');

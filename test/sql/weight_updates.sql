@@ -104,6 +104,32 @@ CREATE FUNCTION pg_temp.swap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.
 CREATE TRIGGER swap BEFORE UPDATE ON hart.weights FOR EACH ROW EXECUTE FUNCTION pg_temp.swap();
 SELECT pg_temp.refused('UPDATE hart.weights SET value = 8 WHERE model = ''f32'' AND tensor = ''model.norm.weight'' AND col = 2', '27000', 'but not which weight it is');
 ROLLBACK TO s;
+-- AFTER triggers see what was written, and where the tokens lie now
+CREATE TEMP TABLE seen (name text, "row" int, old real, new real, there real, moved boolean);
+CREATE TEMP TABLE before AS SELECT model_id, position FROM hart.token_positions WHERE model_id = :model_id AND chart = 0 AND token_id = 9;
+CREATE FUNCTION pg_temp.look() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO seen
+    SELECT TG_NAME, w.row, OLD.value, NEW.value, w.value, hart.coordinates(p.position) <> hart.coordinates(b.position)
+    FROM hart.weights AS w JOIN before AS b ON true JOIN hart.token_positions AS p ON p.model_id = b.model_id AND p.chart = 0 AND p.token_id = 9
+    WHERE w.model = 'f32' AND tensor = 'model.embed_tokens.weight' AND w.row IN (5, 9) AND w.col = 1 AND (NEW.row IS NULL OR w.row = NEW.row);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER of_rows AFTER UPDATE ON hart.weights FOR EACH ROW EXECUTE FUNCTION pg_temp.look();
+CREATE TRIGGER of_statement AFTER UPDATE ON hart.weights FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.look();
+UPDATE hart.weights SET value = "row" / 64.0 WHERE model = 'f32' AND tensor = 'model.embed_tokens.weight' AND row IN (5, 9) AND col = 1;
+SELECT set_eq('SELECT name, "row", new, there, moved FROM seen', $$VALUES ('of_rows', 5, 0.078125::real, 0.078125::real, true), ('of_rows', 9, 0.140625, 0.140625, true), ('of_statement', 5, NULL, 0.078125, true), ('of_statement', 9, NULL, 0.140625, true)$$,
+              'AFTER triggers see the weights that were written and the positions that followed');
+SELECT is_empty('SELECT FROM seen JOIN first AS f USING ("row") WHERE f.model = ''f32'' AND f.tensor = ''model.embed_tokens.weight'' AND f.col = 1 AND name = ''of_rows'' AND seen.old <> f.value', 'and are told those that were there');
+DELETE FROM seen;
+WITH one AS (UPDATE hart.weights SET value = 0.125 WHERE model = 'f32' AND tensor = 'model.embed_tokens.weight' AND row = 5 AND col = 1),
+     other AS (UPDATE hart.weights SET value = 0.25 WHERE model = 'f32' AND tensor = 'model.embed_tokens.weight' AND row = 9 AND col = 1 RETURNING "row")
+SELECT count(*) AS n FROM (SELECT FROM other LIMIT 0) AS nothing \gset
+SELECT set_eq('SELECT "row", new, there FROM seen WHERE name = ''of_rows''', 'VALUES (5, 0.125::real, 0.125::real), (9, 0.25, 0.25)', 'also of updates in WITH that nobody reads');
+SELECT is((SELECT code FROM pg_temp.error_of('UPDATE hart.weights SET value = 0 / ("row" - 9) WHERE model = ''f32'' AND tensor = ''model.embed_tokens.weight'' AND row BETWEEN 5 AND 9 AND col = 1')), '22012', 'an error amid the rows');
+UPDATE hart.weights SET value = 0.0625 WHERE model = 'f32' AND tensor = 'model.embed_tokens.weight' AND row = 6 AND col = 1;
+SELECT is((SELECT value FROM hart.weights WHERE model = 'f32' AND tensor = 'model.embed_tokens.weight' AND row = 5 AND col = 1), 0.125::real, 'leaves nothing behind that a later statement would write');
+ROLLBACK TO s;
 CREATE FUNCTION pg_temp.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
 CREATE TRIGGER keep BEFORE UPDATE ON :tiles FOR EACH ROW EXECUTE FUNCTION pg_temp.keep();
 SELECT pg_temp.refused('UPDATE hart.weights SET value = 8 WHERE model = ''f32'' AND row = 2', '55000', 'a trigger of the tiles that keeps them is an error');

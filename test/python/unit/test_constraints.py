@@ -38,10 +38,10 @@ class Client:
         }
         self.tokenizer = library.load_tokenizer(content)
 
-    def open(self, regex=None, json_schema=None, grammar=None):
+    def open(self, regex=None, json_schema=None, grammar=None, stop_tokens=None):
         if isinstance(json_schema, (dict, bool)):
             json_schema = json.dumps(json_schema)
-        return constraints.open_constraint(self.plpy, self.gd, None, regex, json_schema, grammar)
+        return constraints.open_constraint(self.plpy, self.gd, None, regex, json_schema, grammar, stop_tokens)
 
     def mask(self, handle, tokens):
         """The tokens that may follow, and whether only the end can."""
@@ -261,7 +261,7 @@ def raise_as_is(client, regex=None, json_schema=None, grammar=None):
     """open_constraint without its translation of errors for PL/Python."""
     if json_schema is not None and not isinstance(json_schema, str):
         json_schema = json.dumps(json_schema)
-    constraints.open_constraint.__wrapped__(client.plpy, client.gd, None, regex, json_schema, grammar)
+    constraints.open_constraint.__wrapped__(client.plpy, client.gd, None, regex, json_schema, grammar, None)
 
 
 def test_a_character_that_no_token_has(clients, refused):
