@@ -51,9 +51,10 @@ OBJS        = $(patsubst %.c,%.o,$(sort $(wildcard src_c/*.c)))
 
 # PostgreSQL's headers count as system headers, so that the strict warnings are about this code only.
 # -Wunused-parameter stays off: fmgr functions that take no argument ignore fcinfo.
-PG_CPPFLAGS = -isystem $(includedir_server) -DHART_VERSION='"$(EXTVERSION)"'
+PCRE2_CONFIG ?= pcre2-config
+PG_CPPFLAGS = -isystem $(includedir_server) $(shell $(PCRE2_CONFIG) --cflags 2>/dev/null) -DHART_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter $(if $(WERROR),-Werror)
-SHLIB_LINK  = -lm -lpthread -lpcre2-8
+SHLIB_LINK  = -lm -lpthread $(shell $(PCRE2_CONFIG) --libs8 2>/dev/null || echo -lpcre2-8)
 
 # Bitcode would serve only to inline these functions into JIT-compiled expressions, and needs clang.
 override with_llvm := no

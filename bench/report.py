@@ -3,6 +3,7 @@
 from statistics import median
 
 from scores import score_rows
+from tokenizing import tokenizing_rows
 
 GOALS = {"share": 0.60, "prefill": 60, "ingest": 90}
 
@@ -74,7 +75,7 @@ def peer_rows(figures):
 def print_report(figures):
     """Aligned columns, good in a terminal and in a text file."""
     print(f"{figures['date']}, {figures['machine']}\n{figures['server']}\n")
-    rows = [row for part in (bandwidth_rows, decode_rows, batch_rows, prefill_rows, ingest_rows, score_rows, peer_rows) for row in part(figures)]
+    rows = [row for part in (bandwidth_rows, decode_rows, batch_rows, prefill_rows, ingest_rows, score_rows, tokenizing_rows, peer_rows) for row in part(figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for name, value, remark in rows:
         print(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {remark}".rstrip())

@@ -19,6 +19,7 @@ from peers import run_peers
 from psql import Psql
 from report import print_report
 from scores import measure_scores
+from tokenizing import measure_tokenizing
 from weights import measure_weights, weights_lines
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -201,6 +202,7 @@ def measure(cluster, options, model, program):
         **rounds,
         "scores": scores,
         "calls": measure_calls(cluster, script),
+        "tokenizing": measure_tokenizing(cluster),
         # last, since it changes weights
         "weights": measure_in_session(cluster, script, measure_weights),
     }

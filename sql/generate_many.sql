@@ -20,8 +20,12 @@ DECLARE
     sequences integer[] := '{}';            -- in the run, of those going: the row of the result
     taking hart.generation[];
     taking_sequences integer[];
-    begun integer := n;                     -- of the continuations of a prompt, which is sequence 0 until the last has begun
-    first_logits hart.matrix;
+    begun integer := n;                     -- of the continuations of a prompt, whose own sequence is there until the last has begun
+    first_logits hart.matrix;               -- of the prompts that were run together, from batch_first to batch_last
+    batch_first integer := 1;
+    batch_last integer := 0;
+    prompt_sequence integer;
+    row_of_logits integer;
     logits hart.matrix;
     g hart.generation;
     row_no integer;
@@ -52,8 +56,14 @@ BEGIN
             IF begun = n THEN
                 prompt_no := prompt_no + 1;
                 begun := 0;
-                first_logits := hart.prefill(ctx, waiting[prompt_no].prompt);
+                IF prompt_no > batch_last THEN
+                    batch_first := prompt_no;
+                    first_logits := hart.prefill_many(ctx, waiting, prompt_no, greatest((width - cardinality(going)) / n, 1), cardinality(prompts) * n + 1);
+                    batch_last := prompt_no + hart.n_rows(first_logits) - 1;
+                END IF;
             END IF;
+            row_of_logits := prompt_no - batch_first + 1;
+            prompt_sequence := cardinality(prompts) * n + row_of_logits;
             g := waiting[prompt_no];
             logits := first_logits;
             taking := '{}';
@@ -64,11 +74,15 @@ BEGIN
                 taking := taking || hart.constrain(g, model);
                 row_no := (prompt_no - 1) * n + begun;
                 taking_sequences := taking_sequences || row_no;
-                PERFORM hart.fork_sequence(ctx, 0, row_no, cardinality(g.prompt));
+                PERFORM hart.fork_sequence(ctx, prompt_sequence, row_no, cardinality(g.prompt));
             END LOOP;
+            IF begun = n THEN
+                PERFORM hart.drop_sequence(ctx, prompt_sequence);
+            END IF;
         ELSIF cardinality(going) > 0 THEN
             logits := hart.forward_batch(ctx, ARRAY(SELECT u.token_id FROM unnest(going) AS u), sequences,
                                          ARRAY(SELECT cardinality(u.prompt) + cardinality(u.tokens) - 1 FROM unnest(going) AS u));
+            row_of_logits := NULL;
             taking := going;
             taking_sequences := sequences;
             going := '{}';
@@ -77,7 +91,7 @@ BEGIN
             EXIT;
         END IF;
         FOR i IN 1 .. cardinality(taking) LOOP
-            g := hart.take_token(taking[i], logits, least(i, hart.n_rows(logits)));
+            g := hart.take_token(taking[i], logits, coalesce(row_of_logits, i));
             row_no := taking_sequences[i];
             texts[row_no] := coalesce(texts[row_no], '') || g.piece;
             logprobs[row_no] := coalesce(logprobs[row_no], 0) + g.logprob;

@@ -82,6 +82,49 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION hart.prefill(hart.context, integer[]) IS 'logits of the token after a prompt, which becomes sequence 0; only what follows the longest beginning that the session remembers is run';
 
+CREATE FUNCTION hart.prefill_many(ctx hart.context, waiting hart.generation[], first integer, most integer, first_sequence integer) RETURNS hart.matrix
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED AS $$
+DECLARE
+    rows_at_once CONSTANT integer := 512;
+    -- prompts that go on alike for so many tokens are not run together: what the first leaves behind serves the next
+    alike CONSTANT integer := 16;
+    prompt integer[];
+    known integer;
+    beginnings text[] := '{}';
+    tokens integer[] := '{}';
+    sequences integer[] := '{}';
+    positions integer[] := '{}';
+    ends integer[] := '{}';
+    x hart.matrix;
+BEGIN
+    FOR i IN first .. least(first + most - 1, cardinality(waiting)) LOOP
+        prompt := waiting[i].prompt;
+        known := hart.restore_prefix(ctx, prompt);
+        IF i = first AND cardinality(prompt) - known > rows_at_once THEN
+            x := hart.prefill(ctx, prompt);
+            PERFORM hart.fork_sequence(ctx, 0, first_sequence, cardinality(prompt));
+            RETURN x;
+        END IF;
+        EXIT WHEN cardinality(tokens) + cardinality(prompt) - known > rows_at_once
+            OR prompt[known + 1:known + alike]::text = ANY (beginnings);
+        PERFORM hart.fork_sequence(ctx, 0, first_sequence + i - first, known);
+        beginnings := beginnings || prompt[known + 1:known + alike]::text;
+        tokens := tokens || prompt[known + 1:];
+        sequences := sequences || array_fill(first_sequence + i - first, ARRAY[cardinality(prompt) - known]);
+        positions := positions || ARRAY(SELECT generate_series(known, cardinality(prompt) - 1));
+        ends := ends || cardinality(tokens);
+    END LOOP;
+    x := hart.hidden_states(ctx, tokens, sequences, positions);
+    FOR i IN 1 .. cardinality(ends) LOOP
+        prompt := waiting[first + i - 1].prompt;
+        PERFORM hart.fork_sequence(ctx, first_sequence + i - 1, 0, cardinality(prompt));
+        PERFORM hart.keep_prefix(ctx, prompt);
+    END LOOP;
+    RETURN hart.linear(ctx, 'lm_head', hart.rms_norm(ctx, 'model.norm', hart.matrix_rows(x, ends)));
+END $$;
+COMMENT ON FUNCTION hart.prefill_many(hart.context, hart.generation[], integer, integer, integer) IS
+    'hart.prefill of several generations'' prompts, from the first given on: one at least, at most so many, as it pays to run together. They become sequences from first_sequence on, and the logits a row each';
+
 CREATE FUNCTION hart.take_token(g hart.generation, logits hart.matrix, row_no integer DEFAULT 1) RETURNS hart.generation
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -40,11 +40,14 @@ CREATE FUNCTION hart.n_cols(hart.matrix) RETURNS integer
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_matrix_cols';
 CREATE FUNCTION hart.matrix_row(hart.matrix, row_no integer) RETURNS real[]
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_matrix_row_array';
+CREATE FUNCTION hart.matrix_rows(hart.matrix, row_nos integer[]) RETURNS hart.matrix
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_matrix_pick_rows';
 CREATE FUNCTION hart.last_row(hart.matrix) RETURNS hart.matrix
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hart_matrix_last_row';
 COMMENT ON FUNCTION hart.n_rows(hart.matrix) IS 'number of rows';
 COMMENT ON FUNCTION hart.n_cols(hart.matrix) IS 'number of columns';
 COMMENT ON FUNCTION hart.matrix_row(hart.matrix, integer) IS 'one row as real[]; rows count from 1';
+COMMENT ON FUNCTION hart.matrix_rows(hart.matrix, integer[]) IS 'some of the rows, in the order asked for; rows count from 1';
 COMMENT ON FUNCTION hart.last_row(hart.matrix) IS 'the last row, as a matrix of one row';
 
 CREATE FUNCTION hart.dot(real[], real[]) RETURNS float8

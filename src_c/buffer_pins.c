@@ -16,6 +16,7 @@
 #include "buffer_pins.h"
 
 #include "access/xlog.h"
+#include "executor/instrument.h"
 #include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/proc.h"
@@ -181,6 +182,7 @@ hart_pins_add_recent(HartPins *pins, BlockNumber block, Buffer buffer)
 #endif
 	{
 		pin_locked(pins, buffer, state);
+		pgBufferUsage.shared_blks_hit++;
 		return true;
 	}
 	UnlockBufHdr(desc, state);

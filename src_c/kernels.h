@@ -76,6 +76,24 @@ hart_packed_depth(size_t depth)
 #define HART_PACKED_GAPS 256
 #define HART_PACKED_FLOATS(depth) (HART_PACKED_ROWS * hart_packed_depth(depth) + HART_PACKED_GAPS)
 
+/* Rows of weights in a group, at most */
+#define HART_GROUP_ROWS 4
+
+/* What gemm_group multiplies */
+typedef struct HartGroup
+{
+	size_t		m;				/* rows of x */
+	const float *x;				/* ldx apart */
+	size_t		ldx;
+	size_t		n;				/* rows of weights, <= HART_GROUP_ROWS */
+	const float *w;				/* ldw apart */
+	size_t		ldw;
+	float	   *y;				/* (m, n), rows ldy apart */
+	size_t		ldy;
+	const char *next[HART_GROUP_ROWS];	/* what will be asked for next, to be called into the cache meanwhile */
+	size_t		next_bytes;		/* of each; 0 for nothing */
+} HartGroup;
+
 typedef struct HartKernels
 {
 	const char *name;			/* "portable", "avx2" or "avx512" */
@@ -84,21 +102,13 @@ typedef struct HartKernels
 	float		(*dot) (const float *a, const float *b, size_t n);
 
 	/*
-	 * y = x * w^T, or y += x * w^T if accumulate, for a few rows of x: m rows, ldx
-	 * apart, by n rows of weights in their storage dtype at any addresses,
-	 * over depth <= HART_DOT_DEPTH columns; rows of y are ldy apart.  next: n
-	 * addresses of next_bytes each that will be asked for next, to be called into
-	 * the cache meanwhile; NULL if next_bytes is 0.
+	 * y = x * w^T, or y += x * w^T if accumulate, for a few rows of x by a group of
+	 * rows of weights, over depth <= HART_DOT_DEPTH columns
 	 */
-	void		(*gemm_rows[HART_N_DTYPES]) (size_t m, size_t n, size_t depth,
-											 const float *x, size_t ldx,
-											 const void *const *w,
-											 const void *const *next, size_t next_bytes,
-											 float *y, size_t ldy,
-											 bool accumulate);
+	void		(*gemm_group) (const HartGroup *group, size_t depth, bool accumulate);
 
 	/*
-	 * One of the sums of gemm_rows, of a row of weights in up to two pieces: the
+	 * A sum of at most HART_DOT_DEPTH products, of a row of weights in up to two pieces: the
 	 * first n columns at w, the others at rest; n a multiple of
 	 * HART_CHAINS unless n_rest is 0.  Reads the weights from front to back
 	 * and calls what follows them into the cache: the fastest way through
@@ -140,7 +150,7 @@ typedef struct HartKernels
 	 *		y[i * ldy + j] (+)= sum over l of x[i * ldx + l] * w[j * ldw + l]
 	 * x: (m, k), w: (n, k), y: (m, n), all row-major, with the distances
 	 * between rows ldx, ldw >= k and ldy >= n.  y overlaps neither x nor w.
-	 * The sums are those of gemm_rows over each HART_DOT_DEPTH columns, added in
+	 * The sums are those of dot1 over each HART_DOT_DEPTH columns, added in
 	 * order.  Meant for a w that stays in the L2 cache.
 	 */
 	void		(*gemm_nt) (size_t m, size_t n, size_t k,

@@ -154,24 +154,6 @@ dot1_##dtype(const void *w, size_t n, const void *rest, size_t n_rest, \
 	if (n_rest > 0) \
 		add_products(widen_##dtype, size, rest, x + n, n_rest, lanes); \
 	return sum_lanes(lanes); \
-} \
-\
-static void \
-gemm_rows_##dtype(size_t m, size_t n, size_t depth, const float *x, size_t ldx, \
-				  const void *const *w, const void *const *next, size_t next_bytes, \
-				  float *y, size_t ldy, bool accumulate) \
-{ \
-	(void) next; \
-	(void) next_bytes; \
-	for (size_t i = 0; i < m; i++) \
-	{ \
-		for (size_t j = 0; j < n; j++) \
-		{ \
-			float		sum = dot1_##dtype(w[j], depth, NULL, 0, x + i * ldx); \
-			float	   *to = &y[i * ldy + j]; \
-			*to = accumulate ? *to + sum : sum; \
-		} \
-	} \
 }
 
 /* Weights of a packed tile */
@@ -302,6 +284,12 @@ gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
 	}
 }
 
+static void
+gemm_group(const HartGroup *group, size_t depth, bool accumulate)
+{
+	gemm_nt(group->m, group->n, depth, group->x, group->ldx, group->w, group->ldw, group->y, group->ldy, accumulate);
+}
+
 /* Rows as they are */
 static void
 pack_rows(size_t n, size_t depth, const float *w, size_t ldw, float *to)
@@ -385,7 +373,7 @@ gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda,
 const HartKernels hart_kernels_portable = {
 	.name = "portable",
 	.dot = dot,
-	.gemm_rows = {gemm_rows_f32, gemm_rows_f16, gemm_rows_bf16},
+	.gemm_group = gemm_group,
 	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},

@@ -333,7 +333,7 @@ four_rows(const float *data, size_t stride, size_t first, size_t n_rows,
 const HartKernels SIMD_SET = {
 	.name = SIMD_SET_NAME,
 	.dot = dot,
-	.gemm_rows = {gemm_rows_f32, gemm_rows_f16, gemm_rows_bf16},
+	.gemm_group = gemm_group,
 	.dot1 = {dot1_f32, dot1_f16, dot1_bf16},
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},

@@ -12,27 +12,25 @@
  */
 
 /* Rows of weights in a register block */
-#define GEMM_W_ROWS 4
+#define GEMM_W_ROWS HART_GROUP_ROWS
 
-/* Bytes [begin, end) of each row of weights that will be asked for next */
+/* Cache lines [line, end) of what will be asked for next, line i being the i / GEMM_W_ROWS-th of row i % GEMM_W_ROWS */
 typedef struct
 {
-	const char *rows[GEMM_W_ROWS];
-	size_t		begin;
+	const char *const *rows;
+	size_t		line;
 	size_t		end;
+	size_t		at_once;
 } Ahead;
 
 /*
  * out[r * GEMM_W_ROWS + c] = x row r . w row c, over at most HART_DOT_DEPTH columns.
  * rows is a constant in every call, so all sums are in registers.  What lies ahead is called into the cache
- * along the way, as fast as it is used: more at a time would only wait for one another.
+ * evenly along the way: many lines at once would wait for one another, and the products for them.
  */
 INLINE void
-dot_block(int rows, HartDtype dtype, const float *x, size_t ldx,
-		  const char *const *w, size_t n, Ahead ahead, float *out)
+dot_block(int rows, const float *x, size_t ldx, const float *const *w, size_t n, Ahead ahead, float *out)
 {
-	size_t		size = hart_dtype_size(dtype);
-	size_t		line = 64 / size;
 	size_t		i = 0;
 	vec			sum[GEMM_ROWS][GEMM_W_ROWS];
 
@@ -43,15 +41,11 @@ dot_block(int rows, HartDtype dtype, const float *x, size_t ldx,
 	}
 
 	/* A cache line of each row of weights at a time */
-	for (; i + line <= n; i += line)
+	for (; i + 16 <= n; i += 16)
 	{
-		if (ahead.begin < ahead.end)
-		{
-			UNROLL for (int c = 0; c < GEMM_W_ROWS; c++)
-				__builtin_prefetch(ahead.rows[c] + ahead.begin, 0, 3);
-			ahead.begin += 64;
-		}
-		UNROLL for (size_t l = 0; l < line; l += LANES)
+		for (size_t c = 0; c < ahead.at_once && ahead.line < ahead.end; c++, ahead.line++)
+			__builtin_prefetch(ahead.rows[ahead.line % GEMM_W_ROWS] + ahead.line / GEMM_W_ROWS * 64, 0, 3);
+		UNROLL for (size_t l = 0; l < 16; l += LANES)
 		{
 			vec			xs[GEMM_ROWS];
 
@@ -59,7 +53,7 @@ dot_block(int rows, HartDtype dtype, const float *x, size_t ldx,
 				xs[r] = v_load(x + r * ldx + i + l);
 			UNROLL for (int c = 0; c < GEMM_W_ROWS; c++)
 			{
-				vec			weights = load_weights(dtype, w[c] + (i + l) * size);
+				vec			weights = v_load(w[c] + i + l);
 
 				UNROLL for (int r = 0; r < rows; r++)
 					sum[r][c] = v_fma(weights, xs[r], sum[r][c]);
@@ -75,8 +69,7 @@ dot_block(int rows, HartDtype dtype, const float *x, size_t ldx,
 			xs[r] = left >= LANES ? v_load(x + r * ldx + i) : v_load_part(x + r * ldx + i, left);
 		UNROLL for (int c = 0; c < GEMM_W_ROWS; c++)
 		{
-			vec			weights = left >= LANES ? load_weights(dtype, w[c] + i * size) :
-				load_weights_part(dtype, w[c] + i * size, left);
+			vec			weights = left >= LANES ? v_load(w[c] + i) : v_load_part(w[c] + i, left);
 
 			UNROLL for (int r = 0; r < rows; r++)
 				sum[r][c] = v_fma(weights, xs[r], sum[r][c]);
@@ -89,13 +82,12 @@ dot_block(int rows, HartDtype dtype, const float *x, size_t ldx,
 
 #define DOT_CASE(r) \
 	case r: \
-		dot_block(r, dtype, x, ldx, w, n, ahead, out); \
+		dot_block(r, x, ldx, w, n, ahead, out); \
 		break
 
 /* The same for any number of rows up to the register block's */
 INLINE void
-dot_any_block(size_t rows, HartDtype dtype, const float *x, size_t ldx,
-			  const char *const *w, size_t n, Ahead ahead, float *out)
+dot_any_block(size_t rows, const float *x, size_t ldx, const float *const *w, size_t n, Ahead ahead, float *out)
 {
 	switch (rows)
 	{
@@ -132,50 +124,27 @@ store_block(size_t rows, size_t width, const float *sums, float *y, size_t ldy, 
 	}
 }
 
-/* A block of rows of x by all the rows of weights, so that x stays in the nearest cache; each block calls its share of what is next */
-INLINE void
-gemm_rows_any(HartDtype dtype, size_t m, size_t n, size_t depth, const float *x, size_t ldx,
-			  const void *const *w, const void *const *next, size_t next_bytes, float *y, size_t ldy, bool accumulate)
+/* Each block of rows of x calls its share of what is next */
+KERNEL void
+gemm_group(const HartGroup *group, size_t depth, bool accumulate)
 {
+	size_t		m = group->m;
 	size_t		block_rows = rows_a_block(m);
+	size_t		n_lines = (group->next_bytes + 63) / 64 * GEMM_W_ROWS;
+	const float *w[GEMM_W_ROWS];
 	float		sums[GEMM_ROWS * GEMM_W_ROWS];
 
+	four_rows(group->w, group->ldw, 0, group->n, w);
 	for (size_t i = 0; i < m; i += block_rows)
 	{
 		size_t		rows = m - i < block_rows ? m - i : block_rows;
+		Ahead		ahead = {group->next, n_lines * i / m, n_lines * (i + rows) / m, 0};
 
-		for (size_t j = 0; j < n; j += GEMM_W_ROWS)
-		{
-			const char *four[GEMM_W_ROWS];
-			Ahead		ahead = {.begin = 0, .end = 0};
-
-			/* past the end the last row again */
-			for (size_t c = 0; c < GEMM_W_ROWS; c++)
-				four[c] = w[j + c < n ? j + c : n - 1];
-			if (next_bytes > 0)
-			{
-				for (size_t c = 0; c < GEMM_W_ROWS; c++)
-					ahead.rows[c] = next[j + c < n ? j + c : n - 1];
-				ahead.begin = next_bytes * i / m / 64 * 64;
-				ahead.end = i + rows == m ? next_bytes : next_bytes * (i + rows) / m / 64 * 64;
-			}
-			dot_any_block(rows, dtype, x + i * ldx, ldx, four, depth, ahead, sums);
-			store_block(rows, n - j < GEMM_W_ROWS ? n - j : GEMM_W_ROWS, sums, y + i * ldy + j, ldy, accumulate);
-		}
+		ahead.at_once = (ahead.end - ahead.line + depth / 16) / (depth / 16 + 1);
+		dot_any_block(rows, group->x + i * group->ldx, group->ldx, w, depth, ahead, sums);
+		store_block(rows, group->n, sums, group->y + i * group->ldy, group->ldy, accumulate);
 	}
 }
-
-#define GEMM_ROWS_OF(name, dtype) \
-KERNEL void \
-gemm_rows_##name(size_t m, size_t n, size_t depth, const float *x, size_t ldx, const void *const *w, \
-				 const void *const *next, size_t next_bytes, float *y, size_t ldy, bool accumulate) \
-{ \
-	gemm_rows_any(dtype, m, n, depth, x, ldx, w, next, next_bytes, y, ldy, accumulate); \
-}
-
-GEMM_ROWS_OF(f32, HART_F32)
-GEMM_ROWS_OF(f16, HART_F16)
-GEMM_ROWS_OF(bf16, HART_BF16)
 
 /* Add columns [0, n) of a row of weights to the chains */
 INLINE vec
@@ -248,8 +217,7 @@ gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
 				size_t		width = n - j < GEMM_W_ROWS ? n - j : GEMM_W_ROWS;
 
 				four_rows(w + l, ldw, j, n, four);
-				dot_any_block(rows, HART_F32, x + i * ldx + l, ldx,
-							  (const char *const *) four, depth, (Ahead) {.begin = 0}, sums);
+				dot_any_block(rows, x + i * ldx + l, ldx, four, depth, (Ahead) {.at_once = 0}, sums);
 				store_block(rows, width, sums, y + i * ldy + j, ldy, add);
 			}
 		}

@@ -26,7 +26,7 @@ struct HartKeyLookup
 	ScanKeyData keys[HART_MAX_KEYS];
 };
 
-static void pg_attribute_noreturn()
+static void
 changed_table(Relation rel)
 {
 	ereport(ERROR,

@@ -2,9 +2,9 @@
  * linear.c
  *	  y = x Wᵀ + b with the weights where they lie, in tiles.
  *
- * One row of x is multiplied by one weight row after the other, a few rows by four at a
- * time, straight out of the tiles. Many rows go through a panel of weight rows, widened to float32 in the cache,
- * and a blocked matrix product. Either way, and whichever thread does it, a number of y is
+ * One row of x is multiplied by one weight row after the other, straight out of the tiles, a few rows by
+ * four at a time, widened to float32. Many rows are packed, and go through packed panels of weight rows.
+ * Either way, and whichever thread does it, a number of y is
  * summed in one and the same order (kernels.h): it depends on its row of x and its row of weights
  * alone, so that a text gives the same bits by itself or in a batch, in one piece or in many.
  */
@@ -29,8 +29,6 @@ PG_FUNCTION_INFO_V1(hart_embed_tokens);
 #define MANY_ROWS 512
 /* distance of rows of HART_DOT_DEPTH floats that do not share cache sets */
 #define WIDE_STRIDE (HART_DOT_DEPTH + 16)
-/* weight rows that a few rows of x are multiplied by at a time, and that are called into the cache for it */
-#define FEW_WEIGHT_ROWS 16
 /* bytes of weights a piece, for one row of x: enough to hide the cost of claiming it, or of waking a thread for it */
 #define PIECE_BYTES (64 * 1024)
 /* the same for a few rows: enough to call most of them into the cache beforehand */
@@ -49,7 +47,7 @@ typedef struct
 	float	   *y;				/* (m, rows) */
 	float	   *scratch;		/* scratch_size for each worker */
 	size_t		scratch_size;
-	float	   *packed;			/* x for gemm_packed: (col / HART_DOT_DEPTH, m / block_rows), see packed_x */
+	float	   *packed;			/* x for gemm_packed: see packed_x */
 	int64		block_rows;
 } LinearWork;
 
@@ -144,33 +142,6 @@ one_row_task(void *arg, size_t begin, size_t end, int worker)
 	add_bias(w, w->first_row + begin, end - begin);
 }
 
-/* The dtype of the weights that a few rows of x are multiplied by: as they lie in the tiles, or widened */
-static inline HartDtype
-few_dtype(HartFormat format)
-{
-	return hart_is_packed(format) ? HART_F32 : (HartDtype) format;
-}
-
-/* n columns of a weight row in one piece and in that dtype: where they lie, or at `to` when they are packed or cut by a tile's end */
-static const void *
-whole_columns(const LinearWork *w, int64 row, int64 col, int64 n, float *to)
-{
-	HartFormat	format = w->weight->format;
-	Stretch		s = stretch_at(w, row, col);
-	size_t		size = hart_dtype_size(few_dtype(format));
-
-	if (hart_is_packed(format))
-		widen_columns(w, row, col, n, to);
-	else if (s.n >= (size_t) n)
-		return s.tile + s.index * size;
-	else
-	{
-		memcpy(to, s.tile + s.index * size, s.n * size);
-		memcpy((char *) to + s.n * size, stretch_at(w, row, col + s.n).tile, (n - s.n) * size);
-	}
-	return to;
-}
-
 /* About the bytes that n weights take in their tiles */
 static inline int64
 tile_bytes(const LinearWork *w, int64 n)
@@ -178,7 +149,20 @@ tile_bytes(const LinearWork *w, int64 n)
 	return n * HART_TILE_BYTES / hart_tile_weights(w->weight->format);
 }
 
-/* Weight rows by every row of x, straight out of the tiles but for packed ones and stretches that a tile's end cuts */
+/* Where the weights lie that will be multiplied next: n columns from col on of the rows from row on, none at `last` and beyond */
+static void
+announce_rows(const LinearWork *w, int64 row, int64 last, int64 col, int64 n, HartGroup *group)
+{
+	group->next_bytes = row < last ? tile_bytes(w, n) : 0;
+	for (int r = 0; r < HART_GROUP_ROWS; r++)
+	{
+		Stretch		s = stretch_at(w, Min(row + r, last - 1), col);
+
+		group->next[r] = s.tile + tile_bytes(w, s.index);
+	}
+}
+
+/* Weight rows by every row of x: a group of them is widened in the nearest cache while the next group is called there */
 static void
 few_rows_task(void *arg, size_t begin, size_t end, int worker)
 {
@@ -186,28 +170,24 @@ few_rows_task(void *arg, size_t begin, size_t end, int worker)
 	int64		cols = w->weight->cols;
 	int64		rows = w->weight->rows;
 	int64		last = w->first_row + end;
-	float	   *copies = w->scratch + worker * w->scratch_size;
+	float	   *wide = w->scratch + worker * w->scratch_size;
+	HartGroup	group = {.m = w->m, .ldx = cols, .w = wide, .ldw = WIDE_STRIDE, .ldy = rows};
 
-	for (int64 row = w->first_row + begin; row < last; row += FEW_WEIGHT_ROWS)
+	for (int64 row = w->first_row + begin; row < last; row += HART_GROUP_ROWS)
 		for (int64 col = 0; col < cols; col += HART_DOT_DEPTH)
 		{
 			int64		depth = Min(HART_DOT_DEPTH, cols - col);
-			int64		n = Min(FEW_WEIGHT_ROWS, last - row);
-			int64		next_col = col + depth < cols ? col + depth : 0;
-			int64		next_row = next_col > 0 ? row : row + FEW_WEIGHT_ROWS;
-			const void *weights[FEW_WEIGHT_ROWS];
-			const void *next[FEW_WEIGHT_ROWS];
 
-			for (int64 r = 0; r < n; r++)
-			{
-				Stretch		s = stretch_at(w, Min(next_row + r, last - 1), next_col);
-
-				weights[r] = whole_columns(w, row + r, col, depth, copies + r * WIDE_STRIDE);
-				next[r] = s.tile + tile_bytes(w, s.index);
-			}
-			hart_kernels->gemm_rows[few_dtype(w->weight->format)] (w->m, n, depth, w->x + col, cols, weights,
-																   next, next_row < last ? tile_bytes(w, Min(HART_DOT_DEPTH, cols - next_col)) : 0,
-																   w->y + row, rows, col > 0);
+			group.n = Min(HART_GROUP_ROWS, last - row);
+			group.x = w->x + col;
+			group.y = w->y + row;
+			for (size_t r = 0; r < group.n; r++)
+				widen_columns(w, row + r, col, depth, wide + r * WIDE_STRIDE);
+			if (col + depth < cols)
+				announce_rows(w, row, last, col + depth, Min(HART_DOT_DEPTH, cols - col - depth), &group);
+			else
+				announce_rows(w, row + HART_GROUP_ROWS, last, 0, Min(HART_DOT_DEPTH, cols), &group);
+			hart_kernels->gemm_group(&group, depth, col > 0);
 		}
 	add_bias(w, w->first_row + begin, end - begin);
 }
@@ -335,7 +315,7 @@ many_rows(HartContext *ctx, LinearWork *w)
 	run_rows(ctx, w, Min(PANEL_ROWS, grain), panel_task);
 }
 
-/* One row of x or a few, straight out of the tiles */
+/* One row of x, straight out of the tiles, or a few */
 static void
 few_rows(HartContext *ctx, LinearWork *w)
 {
@@ -344,7 +324,7 @@ few_rows(HartContext *ctx, LinearWork *w)
 	/* small tensors are cut finer, so that each thread gets some */
 	int64		most = Min((one ? PIECE_BYTES : FEW_PIECE_BYTES) / row_bytes, w->weight->rows / (2 * hart_n_threads()));
 
-	share_scratch(ctx, w, 0, (one ? 1 : FEW_WEIGHT_ROWS) * WIDE_STRIDE);
+	share_scratch(ctx, w, 0, (one ? 1 : HART_GROUP_ROWS) * WIDE_STRIDE);
 	run_rows(ctx, w, Max(Max(1, MIN_PIECE_BYTES / row_bytes), most), one ? one_row_task : few_rows_task);
 }
 

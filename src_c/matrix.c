@@ -13,6 +13,8 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 
+#include "int_array.h"
+
 PG_FUNCTION_INFO_V1(hart_matrix_in);
 PG_FUNCTION_INFO_V1(hart_matrix_out);
 PG_FUNCTION_INFO_V1(hart_matrix_recv);
@@ -23,6 +25,7 @@ PG_FUNCTION_INFO_V1(hart_matrix_rows);
 PG_FUNCTION_INFO_V1(hart_matrix_cols);
 PG_FUNCTION_INFO_V1(hart_matrix_row_array);
 PG_FUNCTION_INFO_V1(hart_matrix_last_row);
+PG_FUNCTION_INFO_V1(hart_matrix_pick_rows);
 
 HartMatrix *
 hart_matrix_alloc(int64 rows, int64 cols)
@@ -341,5 +344,26 @@ hart_matrix_last_row(PG_FUNCTION_ARGS)
 				 errhint("Pass a matrix of at least one row.")));
 	out = hart_matrix_alloc(1, m->cols);
 	memcpy(out->data, hart_matrix_row(m, m->rows - 1), m->cols * sizeof(float));
+	PG_RETURN_MATRIX(out);
+}
+
+/* hart.matrix_rows(matrix, row_nos int[]) → those rows; rows count from 1 */
+Datum
+hart_matrix_pick_rows(PG_FUNCTION_ARGS)
+{
+	HartMatrix *m = PG_GETARG_MATRIX(0);
+	int			n;
+	const int32 *row_nos = hart_int_array(PG_GETARG_ARRAYTYPE_P(1), "row numbers", &n);
+	HartMatrix *out = hart_matrix_alloc(n, m->cols);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (row_nos[i] < 1 || row_nos[i] > m->rows)
+			ereport(ERROR,
+					(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+					 errmsg("row %d is out of range", row_nos[i]),
+					 errhint("Rows of this matrix are numbered 1 to %d.", m->rows)));
+		memcpy(hart_matrix_row(out, i), hart_matrix_row(m, row_nos[i] - 1), m->cols * sizeof(float));
+	}
 	PG_RETURN_MATRIX(out);
 }

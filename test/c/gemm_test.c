@@ -149,7 +149,7 @@ test_splits(void)
 
 /*
  * The same bits whether rows of x are taken together, some at a time or one by
- * one, and those of gemm_rows over the same columns
+ * one, and those of dot1 over the same columns
  */
 static void
 test_rows(size_t n, size_t k)
@@ -176,14 +176,14 @@ test_rows(size_t n, size_t k)
 		{
 			for (size_t j = 0; j < n; j++)
 			{
-				float		sum;
+				float		sum = 0;
 
 				for (size_t l = 0; l < k; l += HART_DOT_DEPTH)
 				{
-					const void *row = w + j * k + l;
+					float		part = sets[s]->dot1[HART_F32] (w + j * k + l, k - l < HART_DOT_DEPTH ? k - l : HART_DOT_DEPTH,
+																NULL, 0, x + i * k + l);
 
-					sets[s]->gemm_rows[HART_F32] (1, 1, k - l < HART_DOT_DEPTH ? k - l : HART_DOT_DEPTH,
-												  x + i * k + l, k, &row, NULL, 0, &sum, 1, l > 0);
+					sum = l > 0 ? sum + part : part;
 				}
 				if (memcmp(&sum, &y[i * n + j], sizeof(float)) != 0)
 					right[s] = false;
@@ -191,6 +191,46 @@ test_rows(size_t n, size_t k)
 		}
 	}
 	report("a result does not depend on how m is split");
+}
+
+/* gemm_group gives the bits of gemm_nt, touches nothing between the rows of y, whatever it calls into the cache */
+static void
+test_groups(void)
+{
+	static float expected[20 * 8];
+	static const size_t depths[] = {1, 9, 16, 17, 48, 100, 384, 896, 1000, HART_DOT_DEPTH};
+
+	for (int s = 0; s < N_SETS; s++)
+	{
+		if (sets[s] == NULL)
+			continue;
+		for (size_t d = 0; d < sizeof(depths) / sizeof(depths[0]); d++)
+		{
+			for (size_t m = 1; m <= 19; m++)
+			{
+				size_t		depth = depths[d];
+				size_t		n = 1 + (m + d) % HART_GROUP_ROWS;
+				size_t		ldx = depth + m % 3;
+				size_t		ldw = depth + d % 3;
+				size_t		ldy = n + m % 2;
+				bool		accumulate = m % 5 < 2;
+				float	   *x = random_rows(x_end, m, depth, ldx);
+				float	   *w = random_rows(w_end, n, depth, ldw);
+				HartGroup	group = {.m = m, .x = x, .ldx = ldx, .n = n, .w = w, .ldw = ldw, .y = y, .ldy = ldy};
+
+				for (int r = 0; r < HART_GROUP_ROWS; r++)
+					group.next[r] = (const char *) w;
+				group.next_bytes = m % 3 * 1000;
+				for (size_t i = 0; i < m * ldy; i++)
+					y[i] = expected[i] = i % ldy >= n ? UNTOUCHED : accumulate ? 3.0f : NAN;
+				sets[s]->gemm_nt(m, n, depth, x, ldx, w, ldw, expected, ldy, accumulate);
+				sets[s]->gemm_group(&group, depth, accumulate);
+				if (memcmp(y, expected, m * ldy * sizeof(float)) != 0)
+					right[s] = false;
+			}
+		}
+	}
+	report("gemm_group gives the bits of gemm_nt");
 }
 
 /*
@@ -285,6 +325,7 @@ main(void)
 	test_splits();
 	test_rows(70, 100);
 	test_rows(9, 2500);
+	test_groups();
 	test_packed();
 	return tap_done();
 }

@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/kernels.sql
 \ir include/tiny_model.sql
-SELECT plan(7);
+SELECT plan(8);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 
@@ -61,6 +61,24 @@ SELECT is_empty($$
     SELECT kernel, model, m FROM whole, unnest(ARRAY[1, 2, 4, 5, 7, 16, 20, 33]) AS m
     WHERE n = 12 AND pg_temp.computed(format('pg_temp.in_batches(%L, pg_temp.some_tokens(%s, 1), %s)', model, n, m), kernel, 2) <> logits $$,
     'a text in a batch of others, with each set of kernels');
+-- more rows than go through the weights together: the last of them are many, a few, or one
+CREATE FUNCTION pg_temp.in_a_crowd(model text, tokens int[], others int) RETURNS real[] LANGUAGE plpgsql AS $$
+DECLARE
+    ctx hart.context := hart.open_context(model);
+    n CONSTANT int := cardinality(tokens);
+    -- other texts of up to 150 tokens, each a sequence, then this one
+    logits hart.matrix := hart.forward_batch(ctx, ARRAY(SELECT i % 100 FROM generate_series(0, others - 1) AS i) || tokens,
+                                             ARRAY(SELECT i / 150 FROM generate_series(0, others - 1) AS i) || array_fill(others, ARRAY[n]),
+                                             ARRAY(SELECT i % 150 FROM generate_series(0, others - 1) AS i) || ARRAY(SELECT generate_series(0, n - 1)));
+BEGIN
+    PERFORM hart.close_context(ctx);
+    RETURN hart.matrix_row(logits, hart.n_rows(logits));
+END $$;
+SELECT is_empty($$
+    SELECT kernel, model, crowd FROM whole, unnest(ARRAY[513, 524, 600]) AS crowd
+    WHERE n = 30 AND pg_temp.computed(format('pg_temp.in_a_crowd(%L, pg_temp.some_tokens(%s, 1), %s)', model, n, crowd - n), kernel, 2) <> logits $$,
+    'a text among hundreds of rows, with each set of kernels');
+
 SELECT is((SELECT count(DISTINCT (model, logits)) FROM whole WHERE n = 12), (SELECT count(*) FROM whole WHERE n = 12), 'sets of kernels differ by rounding, so that each was really tried');
 SELECT cmp_ok(count(*), '>=', 1::bigint, 'there is a set of kernels') FROM kernel;
 

@@ -33,7 +33,7 @@ SELECT is_empty('SELECT name FROM function WHERE proname IN (''logits'', ''gener
 
 -- Maths depends on its arguments alone
 SELECT is_empty('SELECT name FROM function WHERE proname IN (''dot'', ''norm'', ''cosine'', ''l2_distance'', ''add'', ''scale'', ''matmul'', ''transpose'', ''argmax'', ''top_k'', ''softmax'', ''softmax_sql'', ''swiglu'', ''hilbert_encode_4d'',
-                 ''hilbert_decode_4d'', ''n_rows'', ''n_cols'', ''matrix_row'', ''last_row'') AND NOT (provolatile = ''i'' AND proparallel = ''s'') AND NOT ''hart.context''::regtype = ANY (proargtypes)', 'maths is immutable and parallel safe');
+                 ''hilbert_decode_4d'', ''n_rows'', ''n_cols'', ''matrix_row'', ''matrix_rows'', ''last_row'') AND NOT (provolatile = ''i'' AND proparallel = ''s'') AND NOT ''hart.context''::regtype = ANY (proargtypes)', 'maths is immutable and parallel safe');
 SELECT is_empty('SELECT name FROM function WHERE provolatile = ''i'' AND prosrc ~* ''\m(current_setting|hart\.model_registry|hart\.tensors|hart\.tiles|hart\.resolve_model)\M''', 'immutable functions read no tables and no settings');
 
 -- C functions get no NULL they do not expect

@@ -1,7 +1,7 @@
 -- hart.matrix from and to arrays, and its rows.
 BEGIN;
 \ir include/errors.sql
-SELECT plan(33);
+SELECT plan(38);
 
 -- From arrays
 SELECT is(ARRAY[1,2,3]::real[]::hart.matrix::text, '[[1,2,3]]', 'an array of one dimension is a row');
@@ -51,6 +51,10 @@ SELECT pg_temp.refused('SELECT hart.matrix_row(''[[1,2],[3,4]]'', 0)', '2202E', 
 SELECT pg_temp.refused('SELECT hart.matrix_row(''[[1,2],[3,4]]'', 3)', '2202E', 'there is no row 3 of 2');
 SELECT pg_temp.refused('SELECT hart.matrix_row(''[[1,2],[3,4]]'', -2147483648)', '2202E', 'there is no row before all');
 SELECT pg_temp.refused('SELECT hart.matrix_row(''[]'', 1)', '2202E', 'an empty matrix has no row');
+SELECT is(hart.matrix_rows('[[1,2],[3,4],[5,6]]', '{3,1,3}')::text, '[[5,6],[1,2],[5,6]]', 'some rows');
+SELECT is(hart.n_rows(hart.matrix_rows('[[1,2]]', '{}')), 0, 'none');
+SELECT pg_temp.refused(format('SELECT hart.matrix_rows(''[[1,2],[3,4]]'', %L)', rows), code, format('rows %s', rows))
+FROM (VALUES ('{0}', '2202E'), ('{1,3}', '2202E'), ('{NULL}', '22004')) AS v (rows, code);
 SELECT pg_temp.refused('SELECT hart.last_row(''[]'')', '22000', 'an empty matrix has no last row');
 
 -- Transposed
