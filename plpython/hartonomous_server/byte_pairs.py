@@ -1,4 +1,4 @@
-"""Which tokenizers are byte-level byte-pair encoding that the server does by itself, and their rules as a row of hart.tokenizers.
+"""Which tokenizers are byte-level byte-pair encoding that the server does by itself, and their rules as a row.
 
 Whatever is not known here to mean the same to both is Unsuitable: such a model keeps the library.
 """
