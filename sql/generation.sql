@@ -83,7 +83,7 @@ END $$;
 COMMENT ON FUNCTION hart.prefill(hart.context, integer[]) IS 'logits of the token after a prompt, which becomes sequence 0; only what follows the longest beginning that the session remembers is run';
 
 CREATE FUNCTION hart.prefill_many(ctx hart.context, waiting hart.generation[], first integer, most integer, first_sequence integer) RETURNS hart.matrix
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED AS $$
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     rows_at_once CONSTANT integer := 512;
     -- prompts that go on alike for so many tokens are not run together: what the first leaves behind serves the next

@@ -1,4 +1,4 @@
-"""Which tokenizers are byte-level byte-pair encoding that the server does by itself, and their rules as a row of hart.tokenizers.
+"""Which tokenizers are byte-level byte-pair encoding that the server does by itself, and their rules as a row.
 
 Whatever is not known here to mean the same to both is Unsuitable: such a model keeps the library.
 """
@@ -177,6 +177,9 @@ def words_without_merges(tokenizer):
 
 
 def merge_rows(merges):
-    """(left, right, merged, rank) in the order of left and right, of (rank, merged, left, right); of a pair that is listed twice the last counts."""
+    """(left, right, merged, rank) in the order of left and right, of (rank, merged, left, right).
+
+    Of a pair that is listed twice the last counts.
+    """
     found = {(left, right): (merged, rank) for rank, merged, left, right in merges}
     return [(*pair, *found[pair]) for pair in sorted(found)]

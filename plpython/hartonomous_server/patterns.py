@@ -1,7 +1,7 @@
 """Regular expressions of tokenizers, which are Oniguruma's, as PCRE2 understands them in the same way.
 
-Only constructs that mean the same to both are taken; others raise Unsuitable. Where a name means different characters, these
-are listed: what is `\\s` to PCRE2 has U+180E besides. Both know the general categories, of which those taken here do not change.
+Only constructs that mean the same to both are taken; others raise Unsuitable. Where a name means different characters,
+these are listed: what is `\\s` to PCRE2 has U+180E besides. Both know the general categories taken here.
 """
 
 import re
