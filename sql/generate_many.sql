@@ -43,6 +43,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'prompts must be an array of one dimension',
             HINT = 'Pass the prompts in one row, as array_agg does.';
     END IF;
+    prompts := prompts[:];
     ctx := hart.open_context(model);
     -- all prompts are looked at before the first is run
     FOR i IN 1 .. cardinality(prompts) LOOP

@@ -1,7 +1,7 @@
 -- From a prompt to its continuation.
 BEGIN;
 \ir include/tiny_model.sql
-SELECT plan(38);
+SELECT plan(39);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', positions => 30) AS model_id \gset
@@ -58,6 +58,7 @@ SELECT is(hart.generate_tokens('[0:2]={40,41,42}', 5, 'm', choices => NULL), tok
 SELECT is(hart.logits('[0:2]={40,41,42}', 'm'), hart.logits('{40,41,42}', 'm'), 'so are the tokens of hart.logits');
 SELECT results_eq('SELECT * FROM hart.score_tokens(''[-1:2]={40,41,42,43}'', ''m'')', 'SELECT * FROM hart.score_tokens(''{40,41,42,43}'', ''m'')', 'those of hart.score_tokens');
 SELECT results_eq('SELECT tokens FROM hart.beam_search_tokens(''[0:2]={40,41,42}'', 4, 2, model => ''m'')', 'SELECT tokens FROM hart.beam_search_tokens(''{40,41,42}'', 4, 2, model => ''m'')', 'and of a beam search');
+SELECT results_eq('SELECT prompt_no, text FROM hart.generate_many(''[0:1]={a,b}'', 4, ''m'')', 'SELECT prompt_no, text FROM hart.generate_many(''{a,b}'', 4, ''m'')', 'prompts of hart.generate_many');
 SELECT is(hart.generate('Hello', 9, 'm', choices => '[0:1]={no,yes}'), hart.generate('Hello', 9, 'm', choices => '{no,yes}'), 'choices as well');
 
 -- Special tokens as stops
