@@ -16,7 +16,7 @@ CREATE TEMP TABLE without (proname text PRIMARY KEY, why text);
 INSERT INTO without VALUES
     ('attention', 'called for each layer of each token; calls only what it names with its schema'), ('feed_forward', 'as attention'), ('hidden_states', 'as attention'), ('forward_batch', 'as attention'), ('prefill', 'as attention'),
     ('generate_stream', 'put in the place of its call, so that rows come as they are made; calls only what it names with its schema'),
-    ('ingest_model', 'commits, which a function with settings cannot; its statements name schemas, and operators of the very types'), ('softmax', 'runs no statement');
+    ('ingest_model', 'commits, which a function with settings cannot; its statements name schemas, and operators of the very types'), ('quantize_model', 'as ingest_model'), ('softmax', 'runs no statement');
 SELECT set_eq('SELECT proname FROM function WHERE lanname NOT IN (''c'', ''internal'') AND prosqlbody IS NULL AND NOT coalesce(proconfig::text ~ ''search_path=pg_catalog, pg_temp'', false)',
               'SELECT proname FROM without', 'functions have a search path of their own');
 -- a name before a parenthesis: a function, unless SQL has it as a keyword
