@@ -71,7 +71,7 @@ def sizes(plpy, GD, source, model):
     found = rows(
         plpy,
         GD,
-        "SELECT count(*) FILTER (WHERE t.encoding = 'q8') AS quantized, count(*) AS n,"
+        "SELECT pg_catalog.count(*) FILTER (WHERE t.encoding = 'q8') AS quantized, pg_catalog.count(*) AS n,"
         " pg_catalog.pg_relation_size(hart.tiles_of($1)) AS before,"
         " pg_catalog.pg_relation_size(hart.tiles_of($2)) AS after"
         " FROM hart.tensors t WHERE t.model_id = $2",
