@@ -14,6 +14,14 @@ from server import BINDIR, Session, run
 
 
 @pytest.fixture(scope="module")
+def db():
+    """A database of these tests' own, whose models have short names."""
+    database = Database(os.environ["HART_TEST_DSN"], f"hart_byte_pairs_{os.getpid()}", None)
+    yield database
+    database.drop()
+
+
+@pytest.fixture(scope="module")
 def libraries(db, scratch):
     """Models of every kind of byte_pair_models, ingested; kind → the library's tokenizer. The models are called as their kinds."""
     made = {}

@@ -152,18 +152,18 @@ def test_transactions(conn, eight, nothing_left):
 def test_tokenizer(conn, scratch):
     """The demo model's tokenizer, byte-level pairs, comes along: rows, and the same tokens without a look at the source."""
     shutil.copytree(TOP / "demo" / "model", scratch / "demo", dirs_exist_ok=True)
-    conn.execute("CALL hart.ingest_model(%s)", [str(scratch / "demo")])
+    conn.execute("CALL hart.ingest_model(%s, 'pairs')", [str(scratch / "demo")])
     try:
-        conn.execute("CALL hart.quantize_model('demo')")
-        expected = conn.one("SELECT hart.tokenize('CREATE TABLE naïve (id integer);', 'demo')")
+        conn.execute("CALL hart.quantize_model('pairs')")
+        expected = conn.one("SELECT hart.tokenize('CREATE TABLE naïve (id integer);', 'pairs')")
         for table in ("tokenizers", "merge_pairs", "stored_relations_merge", "tokens", "model_files"):
-            counts = conn.all(f"SELECT count(*) FROM hart.{table} JOIN hart.models USING (model_id) WHERE hart.models.name IN ('demo', 'demo-q8') GROUP BY hart.models.name")
+            counts = conn.all(f"SELECT count(*) FROM hart.{table} JOIN hart.models USING (model_id) WHERE hart.models.name IN ('pairs', 'pairs-q8') GROUP BY hart.models.name")
             assert len(counts) == 2 and counts[0] == counts[1], table
-        conn.execute("CALL hart.drop_model('demo')")
-        assert conn.one("SELECT hart.tokenize('CREATE TABLE naïve (id integer);', 'demo-q8')") == expected
-        assert conn.one("SELECT hart.generate('The database', 5, 'demo-q8')")
+        conn.execute("CALL hart.drop_model('pairs')")
+        assert conn.one("SELECT hart.tokenize('CREATE TABLE naïve (id integer);', 'pairs-q8')") == expected
+        assert conn.one("SELECT hart.generate('The database', 5, 'pairs-q8')")
     finally:
-        for name in ("demo", "demo-q8"):
+        for name in ("pairs", "pairs-q8"):
             if conn.all("SELECT 1 FROM hart.models WHERE name = %s", name):
                 conn.execute("CALL hart.drop_model(%s)", [name])
 

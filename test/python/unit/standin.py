@@ -53,7 +53,7 @@ class Plpy:
     def notice(self, message, **_):
         self.said.append(message)
 
-    warning = notice
+    warning = debug = notice
 
     def quote_ident(self, name):
         return f'"{name}"'
