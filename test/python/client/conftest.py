@@ -1,6 +1,8 @@
 """The client's tests: its package from the checkout, against the server of the other tests."""
+import functools
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -30,7 +32,9 @@ def started(db, folder):
         command = [sys.executable, "-m", "hartonomous", "--dsn", dsn or db.dsn, *map(str, arguments)]
         environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "utf-8"}
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        processes.append(subprocess.Popen(command, cwd=folder, env=environment, encoding="utf-8", **pipes))
+        # a shell's background job ignores the interrupt, and its children would too
+        interruptible = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        processes.append(subprocess.Popen(command, cwd=folder, env=environment, encoding="utf-8", preexec_fn=interruptible, **pipes))
         return processes[-1]
 
     yield start
