@@ -142,7 +142,7 @@ def test_long_runs_of_marks(session, libraries):
 def test_a_word_can_be_cancelled(session, libraries):
     """Merging millions of bytes ends when it is told to; what the session remembers stays sound."""
     session.execute("CREATE TEMP TABLE long AS SELECT string_agg(chr(97 + (n::bigint * n % 23)::int), '') AS t FROM generate_series(1, 6000000) AS n")
-    session.execute("SET statement_timeout = '300ms'")
+    session.execute("SET statement_timeout = '150ms'")
     with pytest.raises(errors.QueryCanceled):
         session.execute("SELECT hart.tokenize(t, 'bytes') FROM long")
     session.execute("RESET statement_timeout")

@@ -64,7 +64,7 @@ def test_progress_is_visible(db, conn, folders):
 
 
 def test_statement_timeout_while_ingesting(conn, folders, nothing_left):
-    conn.execute("SET statement_timeout = '700ms'")
+    conn.execute("SET statement_timeout = '400ms'")
     with pytest.raises(psycopg.errors.QueryCanceled):
         conn.execute("CALL hart.ingest_model(%s, 'late')", [str(folders(BIG))])
     conn.execute("RESET statement_timeout")
@@ -186,7 +186,7 @@ def test_different_names_at_once(db, conn, folders, nothing_left):
 def test_generate_is_cancelled(db, conn):
     """At once, in the prompt as in the continuation, and the session goes on."""
     name = db.model(BIG)
-    calls = ["SELECT hart.generate_tokens(array_fill(5, ARRAY[3000]), 1, %s)", "SELECT hart.generate_tokens(ARRAY[5], 20000, %s)",
+    calls = ["SELECT hart.generate_tokens(array_fill(n, ARRAY[3000]), 1, %s) FROM generate_series(5, 100) n", "SELECT hart.generate_tokens(ARRAY[5], 20000, %s)",
              "SELECT hart.logits(array_fill(5, ARRAY[n]), %s) FROM generate_series(1, 100000) n"]
     for call in calls:
         work = Background(db.dsn, call, name)

@@ -170,7 +170,7 @@ def test_tokenizer(conn, scratch):
 
 def test_statement_timeout(db, conn, nothing_left):
     db.model(BIG)
-    conn.execute("SET statement_timeout = '400ms'")
+    conn.execute("SET statement_timeout = '200ms'")
     with pytest.raises(psycopg.errors.QueryCanceled):
         conn.execute("CALL hart.quantize_model(%s, new_name => 'late')", [BIG])
     conn.execute("RESET statement_timeout")
