@@ -14,9 +14,9 @@ from server import BINDIR, Session, run
 
 
 @pytest.fixture(scope="module")
-def db():
+def db(folders):
     """A database of these tests' own, whose models have short names."""
-    database = Database(os.environ["HART_TEST_DSN"], f"hart_byte_pairs_{os.getpid()}", None)
+    database = Database(os.environ["HART_TEST_DSN"], f"hart_byte_pairs_{os.getpid()}", folders)
     yield database
     database.drop()
 
@@ -58,11 +58,11 @@ def differences(session, library, model, texts, special=True):
     return [(ascii(text), mine, wanted) for text, (mine,), wanted in zip(texts, ours, theirs, strict=True) if mine != wanted]
 
 
-def test_every_kind_has_rows(conn, libraries):
-    assert conn.one("SELECT array_agg(name ORDER BY name) FROM hart.tokenizers JOIN hart.models USING (model_id) WHERE name = ANY (%s)", list(libraries)) == sorted(NAMES) == sorted(libraries)
-    words = dict(conn.all("SELECT name, cardinality(words) FROM hart.tokenizers JOIN hart.models USING (model_id)"))
+def test_every_kind_has_rows(session, libraries):
+    assert session.one("SELECT array_agg(name ORDER BY name) FROM hart.tokenizers JOIN hart.models USING (model_id) WHERE name = ANY (%s)", list(libraries)) == sorted(NAMES) == sorted(libraries)
+    words = dict(session.all("SELECT name, cardinality(words) FROM hart.tokenizers JOIN hart.models USING (model_id)"))
     assert words["llama3"] > 3 and not any(words[name] for name in NAMES if name != "llama3"), "some words of llama3 are not made by merges"
-    merges = conn.all("SELECT (SELECT count(*) FROM hart.merge_pairs p WHERE p.model_id = m.model_id), (SELECT count(*) FROM hart.token_merges t WHERE t.model_id = m.model_id) FROM hart.models m WHERE name = ANY (%s)", NAMES)
+    merges = session.all("SELECT (SELECT count(*) FROM hart.merge_pairs p WHERE p.model_id = m.model_id), (SELECT count(*) FROM hart.token_merges t WHERE t.model_id = m.model_id) FROM hart.models m WHERE name = ANY (%s)", NAMES)
     assert len(merges) == len(NAMES) and all(pairs > 50 and pairs * 2 == edges for pairs, edges in merges), "the merges that are looked up are those of the graph"
 
 
