@@ -317,8 +317,8 @@ attend(HartContext *ctx, int32 layer, HartMatrix *q, HartMatrix *k, HartMatrix *
 	check_shape(k, q->rows, (int64) config->n_kv_heads * config->head_dim, "keys");
 	check_shape(v, q->rows, (int64) config->n_kv_heads * config->head_dim, "values");
 
-	if (ctx->kernels != hart_kernels)
-		ctx->kernels = NULL;
+	if (ctx->arithmetic != hart_arithmetic())
+		ctx->arithmetic = 0;
 	ensure_room(ctx, layer, q->rows, sequences, positions);
 	w = (AttendWork) {.ctx = ctx, .layer = layer, .group = config->n_heads / config->n_kv_heads, .q = q};
 	w.sequences = hart_kv_append(ctx->cache, layer, q->rows, sequences, positions, k->data, v->data);

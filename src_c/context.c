@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "settings.h"
 #include "tile_table.h"
 
 PG_FUNCTION_INFO_V1(hart_context_in);
@@ -166,7 +167,7 @@ hart_open_context(PG_FUNCTION_ARGS)
 	ctx->tiles = hart_tiles_open(ctx->rel, ctx->snapshot, ctx->config.model_id, ctx->ranges, ctx->n_tensors);
 	CurrentResourceOwner = outer;
 	ctx->cache = hart_kv_create(ctx->config.n_layers, ctx->config.n_kv_heads, ctx->config.head_dim);
-	ctx->kernels = hart_kernels;
+	ctx->arithmetic = hart_arithmetic();
 	MemoryContextSwitchTo(old_memory);
 	PG_RETURN_DATUM(UInt64GetDatum(ctx->id));
 }

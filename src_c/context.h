@@ -90,7 +90,7 @@ typedef struct HartContext
 
 	HartTileReader *tiles;
 	HartKvCache *cache;
-	const HartKernels *kernels; /* that computed all of the cache; NULL when several did */
+	int			arithmetic;		/* that computed all of the cache; 0 when several did */
 	HartRopeTable rope;
 	float	   *scratch;		/* working memory of the threads */
 	size_t		scratch_size;

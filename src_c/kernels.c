@@ -9,6 +9,10 @@
 #ifdef HART_X86_KERNELS
 #include <cpuid.h>
 #endif
+#ifdef HART_BF16_KERNELS
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 const HartKernels *hart_kernels = &hart_kernels_portable;
 
@@ -38,6 +42,33 @@ has_avx512(void)
 		__builtin_cpu_supports("avx512vl");
 }
 
+#ifdef HART_BF16_KERNELS
+
+#define AMX_BF16_BIT (1u << 22) /* of EDX of leaf 7 */
+#define AMX_TILE_BIT (1u << 24)
+#define ARCH_REQ_XCOMP_PERM 0x1023
+#define XFEATURE_XTILEDATA 18
+
+/* AMX, and the system's leave to use its registers, which a process asks for once */
+static bool
+has_amx(void)
+{
+	static int	answer = -1;
+	unsigned	eax,
+				ebx,
+				ecx,
+				edx;
+
+	if (answer < 0)
+		answer = has_avx512() && __builtin_cpu_supports("avx512vbmi") &&
+			__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
+			(edx & (AMX_BF16_BIT | AMX_TILE_BIT)) == (AMX_BF16_BIT | AMX_TILE_BIT) &&
+			syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+	return answer > 0;
+}
+
+#endif							/* HART_BF16_KERNELS */
+
 #endif							/* HART_X86_KERNELS */
 
 const HartKernels *
@@ -50,6 +81,10 @@ hart_find_kernels(const char *name)
 		return &hart_kernels_avx2;
 	if (strcmp(name, "avx512") == 0 && has_avx512())
 		return &hart_kernels_avx512;
+#ifdef HART_BF16_KERNELS
+	if (strcmp(name, "amx") == 0 && has_amx())
+		return &hart_kernels_amx;
+#endif
 #endif
 	return NULL;
 }
@@ -57,7 +92,7 @@ hart_find_kernels(const char *name)
 bool
 hart_select_kernels(const char *name)
 {
-	static const char *const best_first[] = {"avx512", "avx2", "portable"};
+	static const char *const best_first[] = {"amx", "avx512", "avx2", "portable"};
 	const HartKernels *found = NULL;
 
 	if (strcmp(name, "auto") == 0)

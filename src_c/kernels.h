@@ -96,7 +96,7 @@ typedef struct HartGroup
 
 typedef struct HartKernels
 {
-	const char *name;			/* "portable", "avx2" or "avx512" */
+	const char *name;			/* "portable", "avx2", "avx512", or "amx": avx512 with the bf16 products of bf16.h */
 
 	/* sum of a[i] * b[i] */
 	float		(*dot) (const float *a, const float *b, size_t n);

@@ -102,39 +102,7 @@ v_sum4(vec a, vec b, vec c, vec d, float out[4])
 								  _mm256_extractf128_ps(sums, 1)));
 }
 
-/* v[i] lane j and v[j] lane i change places */
-OP void
-v_transpose(vec v[LANES])
-{
-	vec			a[LANES];
-
-	/* within quarters of 4 lanes: 4 by 4 blocks */
-	UNROLL for (int i = 0; i < LANES; i += 4)
-	{
-		__m512d		low01 = _mm512_castps_pd(_mm512_unpacklo_ps(v[i], v[i + 1]));
-		__m512d		high01 = _mm512_castps_pd(_mm512_unpackhi_ps(v[i], v[i + 1]));
-		__m512d		low23 = _mm512_castps_pd(_mm512_unpacklo_ps(v[i + 2], v[i + 3]));
-		__m512d		high23 = _mm512_castps_pd(_mm512_unpackhi_ps(v[i + 2], v[i + 3]));
-
-		a[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
-		a[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
-		a[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
-		a[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
-	}
-	/* the blocks among one another */
-	UNROLL for (int i = 0; i < 4; i++)
-	{
-		vec			even01 = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
-		vec			odd01 = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd);
-		vec			even23 = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
-		vec			odd23 = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0xdd);
-
-		v[i] = _mm512_shuffle_f32x4(even01, even23, 0x88);
-		v[i + 4] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
-		v[i + 8] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
-		v[i + 12] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
-	}
-}
+#include "avx512_transpose.h"
 
 typedef __m512i bf12_table;
 
@@ -160,5 +128,8 @@ v_bf12(const char *block, bf12_table table, int row, int part)
 }
 
 #include "kernels_simd.h"
+
+/* The same where products with bf16 weights are those of AMX: bf16_amx.c */
+const HartKernels hart_kernels_amx = SIMD_KERNELS("amx");
 
 #endif							/* HART_X86_KERNELS */

@@ -9,6 +9,11 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HART_X86_KERNELS 1
+
+/* Compilers that know AMX and AVX512-BF16, on a system that lets a process use AMX */
+#if defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define HART_BF16_KERNELS 1
+#endif
 #endif
 
 /* Before a loop whose arrays are to be registers */
@@ -22,6 +27,7 @@ extern const HartKernels hart_kernels_portable;
 #ifdef HART_X86_KERNELS
 extern const HartKernels hart_kernels_avx2;
 extern const HartKernels hart_kernels_avx512;
+extern const HartKernels hart_kernels_amx;
 #endif
 
 #endif							/* HART_KERNELS_INTERNAL_H */

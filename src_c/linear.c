@@ -13,6 +13,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "linear_bf16.h"
 #include "linear_q8.h"
 #include "matrix.h"
 #include "settings.h"
@@ -357,6 +358,8 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 		}
 		else if (weight->format == HART_Q8)
 			hart_linear_q8(ctx, weight, bias, w.x, w.m, w.y);
+		else if (hart_linear_is_bf16(weight))
+			hart_linear_bf16(ctx, weight, bias, w.x, w.m, w.y);
 		else if (w.m >= PANEL_MIN_ROWS)
 			many_rows(ctx, &w);
 		else

@@ -29,7 +29,7 @@ typedef struct
 	Oid			user;			/* by whose functions they were computed */
 	uint64		tiles;			/* fingerprint of the weights */
 	uint64		spec;			/* and of what the catalog says of the model */
-	const HartKernels *kernels;
+	int			arithmetic;
 } PrefixKey;
 
 typedef struct
@@ -127,7 +127,7 @@ key_of(const HartContext *ctx)
 		.user = ctx->user,
 		.tiles = hart_tiles_fingerprint(ctx->tiles),
 		.spec = hash_spec(ctx),
-		.kernels = ctx->kernels
+		.arithmetic = ctx->arithmetic
 	};
 }
 
@@ -135,7 +135,7 @@ static bool
 same_key(const PrefixKey *a, const PrefixKey *b)
 {
 	return a->model_id == b->model_id && a->user == b->user && a->tiles == b->tiles && a->spec == b->spec &&
-		a->kernels == b->kernels;
+		a->arithmetic == b->arithmetic;
 }
 
 /* How many tokens a prompt has in common with others from the beginning on */
@@ -182,8 +182,8 @@ hart_keep_prefix(PG_FUNCTION_ARGS)
 	hart_kv_check(ctx->cache, 0, n);
 	forget_what_changed();
 	n = (int) Min(n, room);
-	/* what several sets of kernels computed together is what none of them would compute */
-	if (n == 0 || ctx->kernels != hart_kernels)
+	/* what several arithmetics computed together is what none of them would compute */
+	if (n == 0 || ctx->arithmetic != hart_arithmetic())
 		PG_RETURN_INT32(0);
 	key = key_of(ctx);
 	prompt = make_prompt(ctx, &key, tokens, n);
@@ -224,7 +224,7 @@ hart_restore_prefix(PG_FUNCTION_ARGS)
 	forget_what_changed();
 	if (hart_prefix_cache == 0)
 		PG_RETURN_INT32(0);
-	if (!dlist_is_empty(&prompts) && ctx->kernels == hart_kernels)
+	if (!dlist_is_empty(&prompts) && ctx->arithmetic == hart_arithmetic())
 	{
 		key = key_of(ctx);
 		dlist_foreach(iter, &prompts)

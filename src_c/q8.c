@@ -147,6 +147,9 @@ hart_q8_select_kernels(const char *name)
 {
 	const HartQ8Kernels *found = NULL;
 
+	/* products of 8-bit weights have no set of AMX */
+	if (strcmp(name, "amx") == 0)
+		name = "avx512";
 	if (strcmp(name, "avx512") == 0)
 		found = hart_q8_find_kernels("avx512vnni");
 	hart_q8_kernels = found ? found : hart_q8_find_kernels(name);

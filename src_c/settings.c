@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "bf16.h"
 #include "kernels.h"
 #include "prefix_store.h"
 #include "q8.h"
@@ -19,7 +20,7 @@
 
 typedef enum
 {
-	KERNEL_AUTO, KERNEL_PORTABLE, KERNEL_AVX2, KERNEL_AVX512
+	KERNEL_AUTO, KERNEL_PORTABLE, KERNEL_AVX2, KERNEL_AVX512, KERNEL_AMX
 } KernelChoice;
 
 static const struct config_enum_entry kernel_options[] = {
@@ -27,10 +28,22 @@ static const struct config_enum_entry kernel_options[] = {
 	{"portable", KERNEL_PORTABLE, false},
 	{"avx2", KERNEL_AVX2, false},
 	{"avx512", KERNEL_AVX512, false},
+	{"amx", KERNEL_AMX, false},
 	{NULL, 0, false}
 };
 
-static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512"};
+static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512", "amx"};
+
+typedef enum
+{
+	ACTIVATIONS_FLOAT32, ACTIVATIONS_BF16
+} Activations;
+
+static const struct config_enum_entry activation_options[] = {
+	{"float32", ACTIVATIONS_FLOAT32, false},
+	{"bf16", ACTIVATIONS_BF16, false},
+	{NULL, 0, false}
+};
 
 int			hart_pin_percent = 75;
 int			hart_prefix_cache = 64;
@@ -50,6 +63,8 @@ static const struct config_enum_entry tile_encoding_options[] = {
 static int	threads = 0;
 static int	tile_encoding = TILES_AUTO;
 static int	kernel = KERNEL_AUTO;
+static int	activations = ACTIVATIONS_FLOAT32;
+static bool rounded = false;		/* what activations says, while it is being set */
 static char *default_model = NULL;
 static char *model_directory = NULL;
 static char *geometry_python = NULL;
@@ -70,6 +85,30 @@ assign_kernel(int newval, void *extra)
 {
 	hart_select_kernels(kernel_names[newval]);
 	hart_q8_select_kernels(hart_kernels->name);
+	hart_bf16_select_kernels(hart_kernels->name, rounded);
+}
+
+static void
+assign_activations(int newval, void *extra)
+{
+	rounded = newval == ACTIVATIONS_BF16;
+	hart_bf16_select_kernels(hart_kernels->name, rounded);
+}
+
+int
+hart_activation_terms(void)
+{
+	return rounded ? 1 : HART_BF16_MAX_TERMS;
+}
+
+int
+hart_arithmetic(void)
+{
+	int			set = KERNEL_PORTABLE;
+
+	while (strcmp(kernel_names[set], hart_kernels->name) != 0)
+		set++;
+	return 2 * set + (hart_bf16_kernels != NULL && rounded);
 }
 
 /* What no longer fits goes at once */
@@ -122,6 +161,7 @@ hart_settings_init(void)
 	hart_cancel_pending = interrupt_pending;
 	hart_select_kernels("auto");
 	hart_q8_select_kernels(hart_kernels->name);
+	hart_bf16_select_kernels(hart_kernels->name, rounded);
 
 	DefineCustomStringVariable("hart.model",
 							   "Name of the model that functions use when none is named.",
@@ -145,6 +185,11 @@ hart_settings_init(void)
 							 NULL, &kernel,
 							 KERNEL_AUTO, kernel_options,
 							 PGC_USERSET, 0, check_kernel, assign_kernel, NULL);
+	DefineCustomEnumVariable("hart.activations",
+							 "What is multiplied with bf16 weights: activations as they are, or rounded to bf16.",
+							 "bf16 is for processors with AMX or AVX512-BF16; without them activations stay float32.", &activations,
+							 ACTIVATIONS_FLOAT32, activation_options,
+							 PGC_USERSET, 0, NULL, assign_activations, NULL);
 	DefineCustomIntVariable("hart.pin_percent",
 							"Largest share of shared_buffers that one running model pins, in percent.",
 							"A model of more pages than that is read tile by tile, which is slower.", &hart_pin_percent,

@@ -13,6 +13,12 @@ extern int	hart_prefix_cache;		/* memory of prompts that the session remembers, 
 
 extern int	hart_kv_cache_limit;	/* memory of all keys and values of the session, MB */
 
+/* terms that activations are split in for products with bf16 weights (hart.activations): 1 where they are rounded to bf16 */
+extern int	hart_activation_terms(void);
+
+/* what decides the bits of a result: the set of kernels and whether activations are rounded; never 0 */
+extern int	hart_arithmetic(void);
+
 /* number of threads to compute with, at least 1 (hart.threads, where 0 means every core this process may use) */
 extern int	hart_n_threads(void);
 

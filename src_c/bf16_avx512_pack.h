@@ -1,0 +1,290 @@
+/*
+ * bf16_avx512_pack.h
+ *		Rows of weights and of x as lines of bf16 (bf16.h), with AVX-512; part of the sets of kernels.
+ *
+ * A set defines BF16_TARGET before it includes this.
+ */
+#include <immintrin.h>
+#include <string.h>
+
+#define OP static inline __attribute__((always_inline)) BF16_TARGET
+#define BF16_KERNEL static BF16_TARGET
+
+/* A weight's tile, and its number in there; divisions by constants */
+OP size_t
+tile_of(const HartBf16Rows *w, size_t place, size_t *index)
+{
+	size_t		tile = w->format == HART_BF12 ? place / HART_BF12_TILE : place / HART_BF16_PLAIN_TILE;
+
+	*index = place - tile * hart_bf16_tile_weights(w->format);
+	return tile;
+}
+
+/* The exponents of a tile of 12-bit weights, in their place in a bf16 number, twice */
+OP __m512i
+exponents_of(const char *tile)
+{
+	__m256i		table = _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *) tile)), 7);
+
+	return _mm512_broadcast_i64x4(table);
+}
+
+/*
+ * The line of group q of a block of 128 weights, exceptions as if they were none. Low and high halves are the rows 2 q and 2 q + 1 of bf12.h.
+ * q is a constant in every call.
+ *
+ * What looks up an exponent has 5 bits, the code and one more that may be anything: the table stands there twice.
+ */
+OP __m512i
+bf12_line(const char *block, __m512i exponents, int q)
+{
+	__m512i		codes = _mm512_loadu_si512(block);
+	__m512i		mantissas = _mm512_loadu_si512(block + 64 + 64 * (q / 2));
+	/* bytes 0 and 2 of each dword: what begins with its nibble 2 q, and with 2 q + 1 */
+	uint64_t	nibbles = (uint64_t) (8 * q) | (uint64_t) (8 * q + 4) << 16;
+	__m512i		shifts = _mm512_set1_epi64((long long) (nibbles | (nibbles + 0x00200020) << 32));
+	/* bytes b, b + 1, b + 1, b + 2 of each dword for b = 0 or 2: a mantissa, the byte with its sign, and the same for the next row */
+	__m512i		bytes = _mm512_add_epi32(_mm512_set1_epi32(q % 2 == 0 ? 0x02010100 : 0x00030302),
+										 _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c)));
+
+	/* exponents | (mantissas & mask) */
+	return _mm512_ternarylogic_epi32(_mm512_permutexvar_epi16(_mm512_multishift_epi64_epi8(shifts, codes), exponents),
+									 _mm512_shuffle_epi8(mantissas, bytes), _mm512_set1_epi32((int) 0x807f807f), 0xf8);
+}
+
+/* The line of any one group, which is none of a constant number */
+OP __m512i
+bf12_any_line(const char *block, __m512i exponents, size_t q)
+{
+	switch (q)
+	{
+		case 0:
+			return bf12_line(block, exponents, 0);
+		case 1:
+			return bf12_line(block, exponents, 1);
+		case 2:
+			return bf12_line(block, exponents, 2);
+		default:
+			return bf12_line(block, exponents, 3);
+	}
+}
+
+/* Put the exceptions among n weights from number index on in their places */
+OP void
+place_exceptions(const char *tile, size_t index, size_t n, char *to)
+{
+	size_t		n_exceptions = hart_bf12_n_exceptions(tile);
+
+	for (size_t i = hart_bf12_find_exception(tile, index); i < n_exceptions; i++)
+	{
+		HartBf12Exception e = hart_bf12_exception(tile, i);
+		size_t		at = e.index - index;
+
+		/* a wrong order of exceptions does no harm either */
+		if (at >= n)
+			break;
+		memcpy(to + at / HART_BF16_GROUP * HART_BF16_BLOCK + at % 16 * 4 + at % HART_BF16_GROUP / 16 * 2, &e.bits, sizeof(e.bits));
+	}
+}
+
+/* Lines of n weights of a tile from number index on, both whole groups, HART_BF16_BLOCK apart; as many bytes from ahead on are called into the cache */
+OP void
+unpack_bf12(const char *tile, size_t index, size_t n, char *to, const char *ahead)
+{
+	__m512i		exponents = exponents_of(tile);
+	size_t		end = index + n;
+	char	   *line = to;
+
+	for (size_t at = index; at < end;)
+	{
+		const char *block = hart_bf12_block(tile, at);
+
+		if (at % HART_BF12_BLOCK == 0 && end - at >= HART_BF12_BLOCK)
+		{
+			UNROLL for (int i = 0; i < HART_BF12_BLOCK_BYTES; i += 64)
+				_mm_prefetch(ahead + i, _MM_HINT_T1);
+			ahead += HART_BF12_BLOCK_BYTES;
+			_mm512_store_si512(line, bf12_line(block, exponents, 0));
+			_mm512_store_si512(line + HART_BF16_BLOCK, bf12_line(block, exponents, 1));
+			_mm512_store_si512(line + 2 * HART_BF16_BLOCK, bf12_line(block, exponents, 2));
+			_mm512_store_si512(line + 3 * HART_BF16_BLOCK, bf12_line(block, exponents, 3));
+			at += HART_BF12_BLOCK;
+			line += 4 * HART_BF16_BLOCK;
+		}
+		else
+		{
+			_mm512_store_si512(line, bf12_any_line(block, exponents, at % HART_BF12_BLOCK / HART_BF16_GROUP));
+			at += HART_BF16_GROUP;
+			line += HART_BF16_BLOCK;
+		}
+	}
+	if (hart_bf12_n_exceptions(tile) > 0)
+		place_exceptions(tile, index, n, to);
+}
+
+/* The same of plain weights at any address */
+OP void
+unpack_plain(const char *weights, size_t n, char *to, const char *ahead)
+{
+	/* word 2 i is word i, word 2 i + 1 is word i + 16 */
+	__m512i		places = _mm512_add_epi32(_mm512_set1_epi32(0x00100000),
+										  _mm512_mullo_epi32(_mm512_set1_epi32(0x00010001),
+															 _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+
+	for (size_t at = 0; at < n; at += HART_BF16_GROUP)
+	{
+		_mm_prefetch(ahead + 2 * at, _MM_HINT_T1);
+		_mm512_store_si512(to, _mm512_permutexvar_epi16(places, _mm512_loadu_si512(weights)));
+		weights += HART_BF16_LINE;
+		to += HART_BF16_BLOCK;
+	}
+}
+
+/* Low and high halves of a line of floats that are bf16 numbers */
+OP __m512i
+line_of(__m512i low, __m512i high)
+{
+	return _mm512_ternarylogic_epi32(_mm512_set1_epi32((int) 0xffff0000), high, _mm512_srli_epi32(low, 16), 0xca);
+}
+
+/* Weights that do not lie in whole groups: in float32 first */
+OP void
+unpack_odd(const HartBf16Rows *w, size_t place, size_t n, char *to)
+{
+	float		wide[HART_BF16_DEPTH];
+
+	for (size_t i = 0; i < n;)
+	{
+		size_t		index;
+		const char *tile = w->tiles[tile_of(w, place + i, &index)];
+		size_t		left = hart_bf16_tile_weights(w->format) - index;
+		size_t		taken = left < n - i ? left : n - i;
+
+		hart_widen_tile(w->format, tile, index, wide + i, taken);
+		i += taken;
+	}
+	for (size_t i = n; i < hart_bf16_groups(n) * HART_BF16_GROUP; i++)
+		wide[i] = 0;
+	for (size_t i = 0; i < n; i += HART_BF16_GROUP)
+		_mm512_store_si512(to + i / HART_BF16_GROUP * HART_BF16_BLOCK, line_of(_mm512_loadu_si512(wide + i), _mm512_loadu_si512(wide + i + 16)));
+}
+
+/* Where a weight lies */
+OP const char *
+address_of(const HartBf16Rows *w, size_t place)
+{
+	size_t		index;
+	const char *tile = w->tiles[tile_of(w, place, &index)];
+
+	return w->format == HART_BF12 ? hart_bf12_block(tile, index) : tile + 2 * index;
+}
+
+/* Some columns of some rows of weights, in strips */
+typedef struct
+{
+	size_t		row;
+	size_t		row_step;		/* from one row to the next */
+	size_t		n_rows;
+	size_t		col;			/* whole groups */
+	size_t		n_cols;			/* at most HART_BF16_DEPTH */
+	char	   *strips;
+} Panel;
+
+/* The panel of up to so many successive rows and HART_BF16_DEPTH columns that begins with a row and a column */
+OP Panel
+panel_at(const HartBf16Rows *w, size_t row, size_t most_rows, size_t col, char *strips)
+{
+	return (Panel) {row, 1, w->n - row < most_rows ? w->n - row : most_rows,
+		col, w->cols - col < HART_BF16_DEPTH ? w->cols - col : HART_BF16_DEPTH, strips};
+}
+
+/* Lines of row r of a panel, HART_BF16_BLOCK apart, while row r of the panel that is unpacked next, or none, is called into the cache */
+OP void
+unpack_row(const HartBf16Rows *w, const Panel *panel, size_t r, const Panel *next, char *to)
+{
+	size_t		place = w->first + (panel->row + r * panel->row_step) * w->cols + panel->col;
+	size_t		n = panel->n_cols;
+	size_t		called = w->first + (next->row + r * next->row_step) * w->cols + next->col;
+	const char *ahead = address_of(w, r < next->n_rows ? called : place);
+
+	if (w->cols % HART_BF16_GROUP != 0 || w->first % HART_BF16_GROUP != 0)
+	{
+		unpack_odd(w, place, n, to);
+		return;
+	}
+	while (n > 0)
+	{
+		size_t		index;
+		const char *tile = w->tiles[tile_of(w, place, &index)];
+		size_t		left = hart_bf16_tile_weights(w->format) - index;
+		size_t		taken = left < n ? left : n;
+
+		if (w->format == HART_BF12)
+			unpack_bf12(tile, index, taken, to, ahead);
+		else
+			unpack_plain(tile + 2 * index, taken, to, ahead);
+		to += taken / HART_BF16_GROUP * HART_BF16_BLOCK;
+		ahead = (const char *) ((uintptr_t) ahead + (w->format == HART_BF12 ? taken * 3 / 2 : taken * 2));
+		place += taken;
+		n -= taken;
+	}
+}
+
+/* Row r of a panel, put in its strip; the last one fills its strip up with 0 */
+OP void
+unpack_panel_row(const HartBf16Rows *w, const Panel *panel, size_t r, const Panel *next)
+{
+	size_t		groups = hart_bf16_groups(panel->n_cols);
+	char	   *strip = panel->strips + r / HART_BF16_STRIP * groups * HART_BF16_BLOCK;
+
+	unpack_row(w, panel, r, next, strip + r % HART_BF16_STRIP * HART_BF16_LINE);
+	if (r + 1 == panel->n_rows)
+		for (size_t i = (r + 1) % HART_BF16_STRIP; i % HART_BF16_STRIP != 0; i++)
+			for (size_t g = 0; g < groups; g++)
+				_mm512_store_si512(strip + g * HART_BF16_BLOCK + i * HART_BF16_LINE, _mm512_setzero_si512());
+}
+
+/* 16 numbers rounded to bf16, ties to even, in float32; what is finite stays so, NaNs stay NaNs */
+OP __m512i
+round_term(__m512 x)
+{
+	__m512i		bits = _mm512_castps_si512(x);
+	__m512i		odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+	__m512i		rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+	__m512i		magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+	/* what would round up to infinity, and what is infinite, is cut; a NaN too, which must not become infinite */
+	__mmask16	cut = _mm512_cmpge_epu32_mask(magnitude, _mm512_set1_epi32(0x7f7f8000));
+	__mmask16	nan = _mm512_cmpgt_epu32_mask(magnitude, _mm512_set1_epi32(0x7f800000));
+
+	rounded = _mm512_mask_mov_epi32(rounded, cut, bits);
+	rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x00400000));
+	return _mm512_and_si512(rounded, _mm512_set1_epi32((int) 0xffff0000));
+}
+
+/* What a term leaves: nothing of a number that is not finite */
+OP __m512
+rest_of(__m512 x, __m512i term)
+{
+	__m512		rest = _mm512_sub_ps(x, _mm512_castsi512_ps(term));
+
+	return _mm512_maskz_mov_ps(_mm512_cmplt_epu32_mask(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)),
+													   _mm512_set1_epi32(0x7f800000)), rest);
+}
+
+/* The lines of all terms of n <= HART_BF16_GROUP columns of a row of x */
+OP void
+split_line(const float *x, size_t n, int terms, __m512i lines[HART_BF16_MAX_TERMS])
+{
+	__m512		low = _mm512_maskz_loadu_ps((__mmask16) (n >= 16 ? 0xffff : (1u << n) - 1), x);
+	__m512		high = n <= 16 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps((__mmask16) ((1u << (n - 16)) - 1), x + 16);
+
+	for (int t = 0; t < terms; t++)
+	{
+		__m512i		low_term = round_term(low);
+		__m512i		high_term = round_term(high);
+
+		lines[t] = line_of(low_term, high_term);
+		low = rest_of(low, low_term);
+		high = rest_of(high, high_term);
+	}
+}
