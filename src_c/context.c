@@ -4,6 +4,10 @@
  */
 #include "context.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "access/relation.h"
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -22,6 +26,9 @@ PG_FUNCTION_INFO_V1(hart_close_context);
 PG_FUNCTION_INFO_V1(hart_context_n_layers);
 PG_FUNCTION_INFO_V1(hart_context_max_positions);
 
+/* bytes of freed memory that a session keeps, at most */
+#define KEPT_MEMORY (32 * 1024 * 1024)
+
 static HartContext *open_contexts = NULL;
 static uint64 last_id = 0;
 
@@ -33,6 +40,25 @@ unlink_context(HartContext *ctx)
 	while (*link != ctx)
 		link = &(*link)->next;
 	*link = ctx->next;
+}
+
+/*
+ * Matrices come and go by megabytes. What the C library gives back to the system between two of them must be zeroed again for the
+ * next, which in a prompt takes as long as half of the arithmetic; so it keeps some.
+ */
+static void
+keep_freed_memory(void)
+{
+#ifdef __GLIBC__
+	static bool done = false;
+
+	if (!done)
+	{
+		mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY);
+		mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
+		done = true;
+	}
+#endif
 }
 
 /* Release everything; isCommit is false so that nothing held counts as leaked. */
@@ -146,6 +172,7 @@ hart_open_context(PG_FUNCTION_ARGS)
 	ResourceOwner outer = CurrentResourceOwner;
 
 	hart_check_version();
+	keep_freed_memory();
 	memory = AllocSetContextCreate(TopTransactionContext, "hart context", ALLOCSET_DEFAULT_SIZES);
 	old_memory = MemoryContextSwitchTo(memory);
 	ctx = palloc0(sizeof(HartContext));

@@ -17,12 +17,30 @@ PG_FUNCTION_INFO_V1(hart_rope);
 PG_FUNCTION_INFO_V1(hart_rope_positions);
 PG_FUNCTION_INFO_V1(hart_swiglu);
 
+typedef struct
+{
+	const float *x;				/* (n, width) */
+	const float *weight;		/* (width) */
+	float	   *out;			/* (n, width) */
+	int64		width;
+	float		eps;
+} NormWork;
+
+static void
+norm_task(void *arg, size_t begin, size_t end, int worker)
+{
+	NormWork   *w = arg;
+
+	for (size_t i = begin; i < end; i++)
+		hart_kernels->rms_norm(w->x + i * w->width, w->weight, w->out + i * w->width, w->width, w->eps);
+}
+
 /* Norm of every stretch of `width` columns, by a weight of that width */
 static HartMatrix *
 rms_norm(HartContext *ctx, HartTensor *weight, HartMatrix *x, int64 width)
 {
 	HartMatrix *out;
-	const float *values;
+	NormWork	w;
 
 	if (weight->rows * weight->cols != width || x->cols % width != 0)
 		ereport(ERROR,
@@ -30,10 +48,9 @@ rms_norm(HartContext *ctx, HartTensor *weight, HartMatrix *x, int64 width)
 				 errmsg("\"%s\" of " INT64_FORMAT " weights cannot norm %d columns",
 						weight->name, weight->rows * weight->cols, x->cols),
 				 errhint("Each row of the matrix must have as many columns as the weight.")));
-	values = hart_context_values(ctx, weight);
 	out = hart_matrix_alloc(x->rows, x->cols);
-	for (size_t at = 0; at < hart_matrix_elements(x); at += width)
-		hart_kernels->rms_norm(x->data + at, values, out->data + at, width, ctx->config.rms_norm_eps);
+	w = (NormWork) {x->data, hart_context_values(ctx, weight), out->data, width, ctx->config.rms_norm_eps};
+	hart_run_parallel(hart_matrix_elements(x) / Max(width, 1), Max(1, HART_PIECE_ELEMENTS / Max(width, 1)), norm_task, &w);
 	return out;
 }
 
@@ -131,34 +148,32 @@ hart_positions_from(const HartContext *ctx, int32 pos, int n)
 	return positions;
 }
 
-/*
- * Su et al., "RoFormer" (2021), in the layout of transformers: dimension i of a head is
- * paired with dimension i + head_dim / 2.
- */
-static HartMatrix *
-rope(HartContext *ctx, HartMatrix *x, const int32 *positions)
+typedef struct
 {
-	int			head_dim = ctx->config.head_dim;
-	int			half = head_dim / 2;
+	const HartContext *ctx;
+	HartMatrix *x;
+	const int32 *positions;
 	HartMatrix *out;
+} RopeWork;
 
-	if (x->cols % head_dim != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("%d columns are not a whole number of heads of %d", x->cols, head_dim),
-				 errhint("Pass the queries or keys of a layer.")));
-	for (int32 i = 0; i < x->rows; i++)
-		extend_rope_table(ctx, (int64) positions[i] + 1);
-	out = hart_matrix_alloc(x->rows, x->cols);
-	for (int32 i = 0; i < x->rows; i++)
+/* Items are rows */
+static void
+rope_task(void *arg, size_t begin, size_t end, int worker)
+{
+	RopeWork   *w = arg;
+	const HartRopeTable *rope = &w->ctx->rope;
+	int			head_dim = w->ctx->config.head_dim;
+	int			half = head_dim / 2;
+
+	for (size_t i = begin; i < end; i++)
 	{
-		const float *cos = ctx->rope.cos + (int64) positions[i] * half;
-		const float *sin = ctx->rope.sin + (int64) positions[i] * half;
+		const float *cos = rope->cos + (int64) w->positions[i] * half;
+		const float *sin = rope->sin + (int64) w->positions[i] * half;
 
-		for (int32 head = 0; head < x->cols; head += head_dim)
+		for (int32 head = 0; head < w->x->cols; head += head_dim)
 		{
-			const float *in = hart_matrix_row(x, i) + head;
-			float	   *turned = hart_matrix_row(out, i) + head;
+			const float *in = hart_matrix_row(w->x, i) + head;
+			float	   *turned = hart_matrix_row(w->out, i) + head;
 
 			for (int j = 0; j < half; j++)
 			{
@@ -167,7 +182,28 @@ rope(HartContext *ctx, HartMatrix *x, const int32 *positions)
 			}
 		}
 	}
-	return out;
+}
+
+/*
+ * Su et al., "RoFormer" (2021), in the layout of transformers: dimension i of a head is
+ * paired with dimension i + head_dim / 2.
+ */
+static HartMatrix *
+rope(HartContext *ctx, HartMatrix *x, const int32 *positions)
+{
+	int			head_dim = ctx->config.head_dim;
+	RopeWork	w = {.ctx = ctx, .x = x, .positions = positions};
+
+	if (x->cols % head_dim != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("%d columns are not a whole number of heads of %d", x->cols, head_dim),
+				 errhint("Pass the queries or keys of a layer.")));
+	for (int32 i = 0; i < x->rows; i++)
+		extend_rope_table(ctx, (int64) positions[i] + 1);
+	w.out = hart_matrix_alloc(x->rows, x->cols);
+	hart_run_parallel(x->rows, Max(1, HART_PIECE_ELEMENTS / Max(x->cols, 1)), rope_task, &w);
+	return w.out;
 }
 
 /* hart.rope(context, x (m, heads * head_dim), pos int) → the same shape, row i turned to position pos + i */
@@ -223,6 +259,6 @@ hart_swiglu(PG_FUNCTION_ARGS)
 				 errhint("Gate and up projection must have the same shape.")));
 	out = hart_matrix_alloc(gate->rows, gate->cols);
 	w = (SwigluWork) {gate->data, up->data, out->data};
-	hart_run_parallel(hart_matrix_elements(gate), 16384, swiglu_task, &w);
+	hart_run_parallel(hart_matrix_elements(gate), HART_PIECE_ELEMENTS / 2, swiglu_task, &w);
 	PG_RETURN_MATRIX(out);
 }

@@ -7,6 +7,9 @@
 
 #include "threads.h"
 
+/* elements a piece of what does little with each: less does not pay for waking a thread */
+#define HART_PIECE_ELEMENTS 32768
+
 extern int	hart_pin_percent;		/* largest share of shared_buffers that one context pins, percent */
 
 extern int	hart_prefix_cache;		/* memory of prompts that the session remembers, MB */

@@ -215,17 +215,34 @@ hart_matrix_l2_distance(PG_FUNCTION_ARGS)
 	PG_RETURN_FLOAT8(l2_distance(matrix_vector(fcinfo, 0), matrix_vector(fcinfo, 1)));
 }
 
+typedef struct
+{
+	const float *a;
+	const float *b;
+	float	   *out;
+} AddWork;
+
+static void
+add_task(void *arg, size_t begin, size_t end, int worker)
+{
+	AddWork	   *w = arg;
+
+	for (size_t i = begin; i < end; i++)
+		w->out[i] = w->a[i] + w->b[i];
+}
+
 Datum
 hart_matrix_add(PG_FUNCTION_ARGS)
 {
 	HartMatrix *a = PG_GETARG_MATRIX(0);
 	HartMatrix *b = PG_GETARG_MATRIX(1);
 	HartMatrix *out;
+	AddWork		w;
 
 	check_shapes(a, b);
 	out = hart_matrix_alloc(a->rows, a->cols);
-	for (size_t i = 0; i < hart_matrix_elements(a); i++)
-		out->data[i] = a->data[i] + b->data[i];
+	w = (AddWork) {a->data, b->data, out->data};
+	hart_run_parallel(hart_matrix_elements(a), HART_PIECE_ELEMENTS, add_task, &w);
 	PG_RETURN_MATRIX(out);
 }
 
