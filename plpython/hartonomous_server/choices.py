@@ -51,9 +51,10 @@ def next_choices(plpy, GD, handle, logits):
 @reported
 def found_choices(plpy, GD, handle):
     """hart.found_choices"""
-    found = searches(GD).find(handle).found
+    search = searches(GD).find(handle)
     searches(GD).close(handle)
-    return sorted(((index + 1, logprob) for logprob, index in found), key=lambda row: (-row[1], row[0]))
+    tokens = search.tree.sequences()
+    return sorted(((index + 1, logprob, tokens(index)) for logprob, index in search.found), key=lambda row: (-row[1], row[0]))
 
 
 def searches(GD):
@@ -124,6 +125,12 @@ class Tree:
         """Tokens first to last of a choice, the last one excluded."""
         start = int(self.starts[choice])
         return self.flat[start + first : start + last]
+
+    def sequences(self):
+        """place in the array of choices → the tokens of that choice."""
+        at = numpy.empty(self.index.max() + 1, numpy.int64)
+        at[self.index] = numpy.arange(len(self.index))
+        return lambda place: self.tokens(at[place], 0, self.lengths[at[place]]).tolist()
 
     def common(self, low, high):
         """How many tokens the choices of a range begin with in common: as many as the outermost two have."""
