@@ -54,7 +54,8 @@ def found_choices(plpy, GD, handle):
     search = searches(GD).find(handle)
     searches(GD).close(handle)
     tokens = search.tree.sequences()
-    return sorted(((index + 1, logprob, tokens(index)) for logprob, index in search.found), key=lambda row: (-row[1], row[0]))
+    found = [(index + 1, logprob, tokens(index)) for logprob, index in search.found]
+    return sorted(found, key=lambda row: (-row[1], row[0]))
 
 
 def searches(GD):
