@@ -27,12 +27,12 @@ from hartonomous_server import chat_template
 return chat_template.end_tokens(plpy, GD, model)
 $$;
 COMMENT ON FUNCTION hart.chat_end_tokens(text) IS
-'the tokenizer''s end token, which ends a message of a chat beside the model''s own end-of-text tokens';
+'the tokens that end a message of a chat beside the model''s own end-of-text tokens: the tokenizer''s end token, and the special token that the chat template writes after an answer';
 
 CREATE FUNCTION hart.answer_chat(chat text, options hart.generation_options, model text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    -- a message ends with the tokenizer's end token, which is not always one of those that end the model's texts
+    -- a message ends with the tokenizer's end token or the template's, which are not always among those that end the model's texts
     options.stop_tokens := options.stop_tokens || hart.chat_end_tokens(model);
     RETURN hart.generate_text(hart.tokenize(chat, model, add_special_tokens => false), options, model);
 END $$;

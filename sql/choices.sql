@@ -20,14 +20,14 @@ $$;
 COMMENT ON FUNCTION hart.next_choices(integer, hart.matrix) IS
 'a search one step further, by the logits of what it asked for last (at first, of the prompt): the sequences to fork and the tokens to run next, NULL at the end';
 
-CREATE FUNCTION hart.found_choices(search integer, OUT index integer, OUT logprob float8) RETURNS SETOF record
+CREATE FUNCTION hart.found_choices(search integer, OUT index integer, OUT logprob float8, OUT tokens integer[]) RETURNS SETOF record
 LANGUAGE plpython3u VOLATILE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')
 from hartonomous_server import choices
 return choices.found_choices(plpy, GD, search)
 $$;
 COMMENT ON FUNCTION hart.found_choices(integer) IS
-'what a search found, likeliest first: places in the array of choices and log-probabilities; ends the search';
+'what a search found, likeliest first: places in the array of choices, log-probabilities and tokens; ends the search';
 
 CREATE FUNCTION hart.search_choices(prompt integer[], choices text[], model text, every boolean) RETURNS integer
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -68,8 +68,34 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000 ROWS 10 SET search_path = p
 BEGIN
     RETURN QUERY SELECT (choices[:])[f.index], f.logprob, exp(f.logprob - f.largest) / sum(exp(f.logprob - f.largest)) OVER ()
                  FROM (SELECT *, max(found.logprob) OVER () AS largest
-                       FROM hart.found_choices(hart.search_choices(hart.tokenize(prompt, model), choices, model, true)) WITH ORDINALITY AS found(index, logprob, place)) AS f
+                       FROM hart.found_choices(hart.search_choices(hart.tokenize(prompt, model), choices, model, true)) WITH ORDINALITY AS found(index, logprob, tokens, place)) AS f
                  ORDER BY f.place;
 END $$;
 COMMENT ON FUNCTION hart.choice_scores(text, text[], text) IS
     'every choice with its log-probability as the continuation of a prompt, and its probability if the answer must be one of them; likeliest first';
+
+CREATE FUNCTION hart.choose_for(g hart.generation, choices text[], model text) RETURNS hart.generation
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF choices IS NOT NULL THEN
+        SELECT (choices[:])[f.index], f.tokens INTO g.choice, g.choice_tokens FROM hart.found_choices(hart.search_choices(g.prompt, choices, model, false)) AS f;
+    END IF;
+    RETURN g;
+END $$;
+COMMENT ON FUNCTION hart.choose_for(hart.generation, text[], text) IS 'the generation, before its first token, with the likeliest of the choices as what it will write; unchanged when there are none';
+
+CREATE FUNCTION hart.take_choice_token(g hart.generation, logits hart.matrix, row_no integer) RETURNS hart.generation
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    g.token_id := g.choice_tokens[cardinality(g.tokens) + 1];
+    g.tokens := g.tokens || g.token_id;
+    SELECT s.logprob INTO g.logprob FROM hart.score_rows(hart.matrix_rows(logits, ARRAY[row_no]), ARRAY[g.token_id]) AS s;
+    -- the text is the choice itself: a tokenizer that normalizes does not give it back from its tokens
+    g.piece := '';
+    IF cardinality(g.tokens) = cardinality(g.choice_tokens) THEN
+        g.piece := g.choice;
+        g.finish_reason := 'stop';
+    END IF;
+    RETURN g;
+END $$;
+COMMENT ON FUNCTION hart.take_choice_token(hart.generation, hart.matrix, integer) IS 'the generation with one more token of the choice that it writes; the last brings the text';

@@ -39,7 +39,10 @@ BEGIN
     ELSIF n > most THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('n must be at most %s, not %s', most, n),
             HINT = 'Ask several times, with another seed each.';
-    ELSIF prompts IS NULL OR array_ndims(prompts) > 1 THEN
+    ELSIF prompts IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'prompts must not be null',
+            HINT = 'Use coalesce where a query may find none: no prompts are ''{}''.';
+    ELSIF array_ndims(prompts) > 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'prompts must be an array of one dimension',
             HINT = 'Pass the prompts in one row, as array_agg does.';
     END IF;
@@ -62,6 +65,7 @@ BEGIN
                     first_logits := hart.prefill_many(ctx, waiting, prompt_no, greatest((width - cardinality(going)) / n, 1), cardinality(prompts) * n + 1);
                     batch_last := prompt_no + hart.n_rows(first_logits) - 1;
                 END IF;
+                waiting[prompt_no] := hart.choose_for(waiting[prompt_no], choices, model);
             END IF;
             row_of_logits := prompt_no - batch_first + 1;
             prompt_sequence := cardinality(prompts) * n + row_of_logits;

@@ -2,7 +2,7 @@
 
 CREATE TYPE hart.generation AS (
     ctx hart.context, options hart.generation_options, prompt integer[], eos integer[], ending integer[], seed bigint, sequence integer,
-    constraint_handle integer, mask bytea,
+    constraint_handle integer, mask bytea, choice text, choice_tokens integer[],
     tokens integer[], token_id integer, logprob float8, piece text, finish_reason text, written hart.text_piece
 );
 COMMENT ON TYPE hart.generation IS 'a generation under way: its run and options, the tokens so far, and of the last one id, log-probability and piece of text; finish_reason is NULL while it goes on, then eos, stop, length or context';
@@ -22,15 +22,13 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp 
 DECLARE
     g hart.generation;
 BEGIN
-    IF options.choices IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'a choice is not made token by token',
-            HINT = 'Give choices to hart.generate or hart.chat, whose answer is one whole text.';
-    END IF;
     PERFORM hart.check_prompt(prompt, hart.max_positions(ctx), name);
     -- a stop string that is the name of a special token never comes out as text
     IF options.stop IS NOT NULL THEN
         options.stop_tokens := options.stop_tokens || hart.special_tokens(options.stop, model);
     END IF;
+    -- they may be many, and a generation is copied for each token: hart.choose_for leaves the one that is the answer
+    options.choices := NULL;
     g.ctx := ctx;
     g.options := options;
     g.prompt := prompt[:];
@@ -66,7 +64,8 @@ COMMENT ON FUNCTION hart.constrain(hart.generation, text) IS 'the generation, be
 CREATE FUNCTION hart.begin_generation(prompt integer[], options hart.generation_options, model text DEFAULT NULL, with_text boolean DEFAULT true) RETURNS hart.generation
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN hart.constrain(hart.new_generation(hart.open_context(model), prompt, options, model, with_text, 0, coalesce(options.seed, hart.random_seed())), model);
+    RETURN hart.constrain(hart.choose_for(hart.new_generation(hart.open_context(model), prompt, options, model, with_text, 0, coalesce(options.seed, hart.random_seed())),
+                                          options.choices, model), model);
 END $$;
 COMMENT ON FUNCTION hart.begin_generation(integer[], hart.generation_options, text, boolean) IS
     'open a run of a model to continue a prompt; each hart.next_token makes a token, and hart.close_context of its ctx ends it';
@@ -131,6 +130,9 @@ DECLARE
     options CONSTANT hart.generation_options := g.options;
     complete boolean;
 BEGIN
+    IF g.choice IS NOT NULL THEN
+        RETURN hart.take_choice_token(g, logits, row_no);
+    END IF;
     SELECT s.token, s.logprob INTO g.token_id, g.logprob
     FROM hart.sample(logits, options, g.prompt, g.tokens, g.ending, g.mask, g.seed, g.sequence, row_no) AS s;
     g.tokens := g.tokens || g.token_id;

@@ -19,9 +19,12 @@ BEGIN
     ELSIF array_position(stop_tokens, NULL) IS NOT NULL OR 0 > ANY (stop_tokens) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a stop token must not be null or negative',
             HINT = 'Stop tokens are token ids, numbers from 0 up.';
-    ELSIF cardinality(choices) = 0 OR array_position(choices, NULL) IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'choices must be one text or more, none of them null',
-            HINT = 'Remove nulls with array_remove, and pass NULL for an answer that is free.';
+    ELSIF cardinality(choices) = 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'there are no choices',
+            HINT = 'Look whether the query for them is empty, and pass NULL for an answer that is free.';
+    ELSIF array_position(choices, NULL) IS NOT NULL OR array_position(choices, '') IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a choice must not be null or empty',
+            HINT = 'Remove it, with array_remove for example.';
     END IF;
 END $$;
 COMMENT ON FUNCTION hart.check_stops(text[], integer[], text[]) IS 'error unless these are stop strings, stop tokens and choices';

@@ -27,6 +27,8 @@ CONFIG, JINJA, LEGACY, SPECIAL = (
     "chat_template.json",
     "special_tokens_map.json",
 )
+# What a template is asked to lay out, to see how it ends an answer.
+QUESTION, ANSWER = "How many?", "forty-two"
 # Chat settings of models kept in a session.
 CACHED = 16
 DAMAGED = "Correct the model's tokenizer_config.json and ingest it again."
@@ -62,11 +64,45 @@ def apply(plpy, GD, messages, tools, add_generation_prompt, model, ordered=False
 
 @reported
 def end_tokens(plpy, GD, model):
-    """hart.chat_end_tokens: the eos_token of tokenizer_config.json, which ends an answer where the model's own may not."""
-    _, special_tokens = session_settings(plpy, GD, model)
+    """hart.chat_end_tokens: the eos_token of tokenizer_config.json and what the template writes after an answer.
+
+    Both end an answer where the model's own end of text may not.
+    """
+    template, special_tokens = session_settings(plpy, GD, model)
     tokenizer, vocab_size = session_tokenizer(plpy, GD, model)
-    token = tokenizer.token_to_id(special_tokens["eos_token"]) if "eos_token" in special_tokens else None
-    return [token] if token is not None and token < vocab_size else []
+
+    def check_interrupts():
+        rows(plpy, GD, "SELECT 1")
+
+    found = [
+        tokenizer.token_to_id(special_tokens["eos_token"]) if "eos_token" in special_tokens else None,
+        token_after_answer(template, special_tokens, tokenizer, check_interrupts),
+    ]
+    return sorted({token for token in found if token is not None and token < vocab_size})
+
+
+def token_after_answer(template, special_tokens, tokenizer, check_interrupts):
+    """The special token that the template writes behind what the assistant says; None when it writes another text, or
+    refuses a question and an answer."""
+    chat = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
+    try:
+        text = render(
+            chosen(template, None),
+            check_interrupts,
+            **special_tokens,
+            messages=chat,
+            tools=None,
+            documents=None,
+            add_generation_prompt=False,
+        )
+    except HartError as problem:
+        if problem.sqlstate != INVALID_PARAMETER_VALUE:
+            raise
+        return None
+    _, answer, rest = text.rpartition(ANSWER)
+    tokens = tokenizer.encode(rest.lstrip(), add_special_tokens=False).ids if answer else []
+    added = tokenizer.get_added_tokens_decoder()
+    return tokens[0] if tokens and tokens[0] in added and added[tokens[0]].special else None
 
 
 def session_settings(plpy, GD, model):

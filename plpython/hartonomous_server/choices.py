@@ -17,8 +17,8 @@ from .tokens import check_ids
 from .vocabulary import kept, session_vocabulary
 
 TREES = 4  # kept in a session
-NODES, ROWS = 16, 64  # run at once at most: nodes of the tree, and tokens
-HELD = 48  # nodes whose keys and values are kept; more than twice NODES
+NODES, ROWS = 32, 128  # run at once at most: nodes of the tree, and tokens
+HELD = 72  # nodes whose keys and values are kept; more than twice NODES
 
 
 @reported
@@ -51,9 +51,11 @@ def next_choices(plpy, GD, handle, logits):
 @reported
 def found_choices(plpy, GD, handle):
     """hart.found_choices"""
-    found = searches(GD).find(handle).found
+    search = searches(GD).find(handle)
     searches(GD).close(handle)
-    return sorted(((index + 1, logprob) for logprob, index in found), key=lambda row: (-row[1], row[0]))
+    tokens = search.tree.sequences()
+    found = [(index + 1, logprob, tokens(index)) for logprob, index in search.found]
+    return sorted(found, key=lambda row: (-row[1], row[0]))
 
 
 def searches(GD):
@@ -125,6 +127,12 @@ class Tree:
         start = int(self.starts[choice])
         return self.flat[start + first : start + last]
 
+    def sequences(self):
+        """place in the array of choices → the tokens of that choice."""
+        at = numpy.empty(self.index.max() + 1, numpy.int64)
+        at[self.index] = numpy.arange(len(self.index))
+        return lambda place: self.tokens(at[place], 0, self.lengths[at[place]]).tolist()
+
     def common(self, low, high):
         """How many tokens the choices of a range begin with in common: as many as the outermost two have."""
         length = int(min(self.lengths[low], self.lengths[high - 1]))
@@ -142,10 +150,23 @@ class Tree:
 
 
 class State:
-    """Keys and values of some tokens behind the prompt: a sequence of the context, while it is kept."""
+    """Keys and values of some tokens behind the prompt: a sequence of the context, while it is kept.
 
-    def __init__(self, sequence, depth):
-        self.sequence, self.depth, self.waiting = sequence, depth, 0
+    `waiting` counts what goes on from here: entries of the queue, and states of which the same is true. `longer` is a
+    state whose sequence begins with what this one is about.
+    """
+
+    def __init__(self, sequence, depth, parent=None):
+        self.sequence, self.depth, self.parent, self.waiting, self.longer = sequence, depth, parent, 0, None
+
+    def nearest(self):
+        """What is kept of the way here: a state, and how many tokens of it."""
+        state = self
+        while state.sequence is None:
+            if state.longer and state.longer.sequence is not None:
+                return state.longer, state.depth
+            state = state.parent
+        return state, state.depth
 
 
 class Search:
@@ -156,20 +177,23 @@ class Search:
         self.prompt = State(0, 0)
         self.queue, self.found = [], []
         self.free, self.kept = list(range(HELD, 0, -1)), OrderedDict()
-        self.running = [(0.0, 0, len(tree.index), 0, self.prompt, self.prompt, 0)]
+        self.running = [(0.0, 0, len(tree.index), 0, self.prompt, 0, self.prompt, 0)]
         self.unused = []
         self.width = 4  # nodes to run next: a search that takes long takes more of the likeliest at once
 
     def take(self, logits):
         """Note the results of what next() asked for; at first, of the prompt."""
         row = 0
-        for logprob, low, high, depth, start, state, end in self.running:
+        for logprob, low, high, depth, _, shared, state, end in self.running:
             # The last row of the prompt counts as the one before the first token.
-            n_rows = max(end - start.depth, 1)
+            n_rows = max(end - shared, 1)
+            before = state.parent
+            while before and before.depth > shared:
+                before.longer, before = state, before.parent
             self._expand(logits[row : row + n_rows], logprob, low, high, depth, state, end)
             row += n_rows
         for state in self.unused:
-            self._release(state)
+            self._hand_on(state)
         self.running, self.unused = [], []
 
     def _expand(self, logits, logprob, low, high, depth, state, end):
@@ -193,8 +217,10 @@ class Search:
                 self._put(logprob + log_sums(others)[0] - totals[-1], low, low + 1, depth, state)
             for child in zip(logprobs.tolist(), lows.tolist(), highs.tolist()):
                 self._put(*child, depth + 1, state)
-        if not state.waiting:
+        while not state.waiting and state.parent:
             self.unused.append(state)
+            state = state.parent
+            state.waiting -= 1
 
     def _put(self, logprob, low, high, depth, state):
         whole = high - low == 1 and self.tree.lengths[low] == depth
@@ -221,33 +247,45 @@ class Search:
         if not self.running:
             return None, None, None, None, None, None
         forks, tokens, sequences, positions = [], [], [], []
-        for _, low, _, _, start, state, end in self.running:
-            forks.append((start.sequence, state.sequence, self.n_prompt + start.depth))
-            tokens += self.tree.tokens(low, start.depth, end).tolist()
-            sequences += [state.sequence] * (end - start.depth)
-            positions += range(self.n_prompt + start.depth, self.n_prompt + end)
+        for _, low, _, _, start, shared, state, end in self.running:
+            forks.append((start.sequence, state.sequence, self.n_prompt + shared))
+            tokens += self.tree.tokens(low, shared, end).tolist()
+            sequences += [state.sequence] * (end - shared)
+            positions += range(self.n_prompt + shared, self.n_prompt + end)
         return *map(list, zip(*forks)), tokens, sequences, positions
 
     def _run(self, logprob, low, high, depth, parent):
         """Add a node to what is run next; the number of its rows."""
-        parent.waiting -= 1
-        start = self.prompt if parent.sequence is None else parent
+        start, shared = parent.nearest()
+        if start in self.kept:
+            self.kept.move_to_end(start)
         end = self.tree.common(low, high) - (high - low == 1)
-        end = min(end, max(depth, start.depth + ROWS))
-        state = State(self._sequence(start), end)
+        end = min(end, max(depth, shared + ROWS))
+        # It waits in the place of its entry.
+        state = State(self._sequence(start), end, parent)
         self.kept[state] = None
-        self.running.append((logprob, low, high, depth, start, state, end))
-        if not parent.waiting:
-            self.unused.append(parent)
-        return end - start.depth
+        self.running.append((logprob, low, high, depth, start, shared, state, end))
+        return end - shared
 
     def _sequence(self, start):
-        """A sequence that is free, or else that of the node kept longest which nothing of this batch needs."""
+        """A sequence that is free, or else that of the state used least recently which nothing of this batch needs."""
         if not self.free:
-            needed = {start, *(part for entry in self.running for part in entry[4:6])}
+            needed = {start, *(part for entry in self.running for part in (entry[4], entry[6]))}
             oldest = next(state for state in self.kept if state not in needed)
             self._release(oldest)
         return self.free.pop()
+
+    def _hand_on(self, state):
+        """Nothing goes on from a state any more: what was kept for it serves one before it, or is free."""
+        heir = state.parent
+        while heir.sequence is None and not heir.waiting:
+            heir = heir.parent
+        if state in self.kept and heir.sequence is None:
+            del self.kept[state]
+            self.kept[heir] = None
+            heir.sequence, state.sequence = state.sequence, None
+        else:
+            self._release(state)
 
     def _release(self, state):
         if self.kept.pop(state, 0) is None:

@@ -155,10 +155,21 @@ def test_ends_with_the_message(db, conn, folder):
     tokens = {v: k for k, v in models.tokenizer_json(m)["model"]["vocab"].items()}
     (folder / "ending" / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": tokens[end]}))
     with ingested(db, folder / "ending"):
-        assert conn.one("SELECT hart.chat_end_tokens('ending')") == [end]
+        assert conn.one("SELECT hart.chat_end_tokens('ending')") == sorted([end, models.EOS])     # the template writes </s>
         assert conn.one("SELECT eos_token_ids FROM hart.model_registry WHERE name = 'ending'") == [0]
         assert conn.one("SELECT hart.chat('Hello', NULL, 12, 'ending')") == conn.one(
             "SELECT hart.detokenize(%s::int[], 'ending')", new[:new.index(end)])
+
+
+def test_ends_where_the_template_ends_a_message(db, conn, folder):
+    """The special token that a template writes after an answer ends it, though nothing else names it."""
+    chats.write_chat_model(folder / "unnamed_end", "lines", config={"eos_token_id": 0})
+    config = chats.tokenizer_config("lines") | {"eos_token": "<unk>"}
+    template = "{%% for m in messages %%}{{ m.role }}: {{ m.content }} %s\n{%% endfor %%}{%% if add_generation_prompt %%}assistant:{%% endif %%}"
+    for end, expected in (("</s>", [0, models.EOS]), ("the end", [0]), ("{{ raise_exception('no') if m.role == 'assistant' }}</s>", [0])):
+        (folder / "unnamed_end" / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template % end}))
+        with ingested(db, folder / "unnamed_end"):
+            assert conn.one("SELECT hart.chat_end_tokens('unnamed_end')") == expected
 
 
 @pytest.mark.parametrize("messages, sqlstate, hint", [

@@ -86,6 +86,33 @@ def test_more_nodes_than_are_kept(conn, db):
         assert abs(sum(reference.following(tuple(new[:i]))[token] for i, token in enumerate(new)) - logprob) < 3 * TOLERANCE
 
 
+def test_little_is_run_again(conn, db):
+    """What was run for one choice serves those that begin like it, also where more of the tree is open than is kept."""
+    model = db.model("llama_odd")
+    choices = ["".join(letters) for letters in itertools.product("abcdefghijkl", repeat=4)]
+    conn.execute("""CREATE FUNCTION pg_temp.run(choices text[], model text) RETURNS integer LANGUAGE plpgsql AS $$
+        DECLARE
+            ctx hart.context := hart.open_context(model);
+            prompt integer[] := hart.tokenize('x', model);
+            search integer := hart.open_choices(prompt, choices, model, hart.max_positions(ctx), true);
+            logits hart.matrix := hart.prefill(ctx, prompt);
+            step record;
+            n integer := 0;
+        BEGIN
+            LOOP
+                SELECT * INTO step FROM hart.next_choices(search, logits);
+                EXIT WHEN step.tokens IS NULL;
+                n := n + cardinality(step.tokens);
+                PERFORM hart.fork_sequence(ctx, old, new, shared) FROM unnest(step.from_sequences, step.to_sequences, step.shared) AS fork(old, new, shared);
+                logits := hart.forward_batch(ctx, step.tokens, step.sequences, step.positions);
+            END LOOP;
+            PERFORM hart.close_context(ctx);
+            RETURN n;
+        END $$""")
+    nodes = 12 + 12 ** 2 + 12 ** 3
+    assert nodes <= conn.one("SELECT pg_temp.run(%s, %s)", choices, model) < 1.8 * nodes
+
+
 def test_one_distribution(conn, model):
     """The letters of the alphabet and what begins with them: no more than everything together."""
     choices = [a + b for a in "abc" for b in ["", *"xyz"]]

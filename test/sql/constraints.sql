@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(43);
+SELECT plan(48);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', positions => 40) AS model_id \gset
@@ -56,6 +56,18 @@ SELECT is((SELECT round(sum(probability)::numeric, 9) FROM hart.choice_scores('H
 SELECT is((SELECT count(*) FROM hart.choice_scores('Hello', '{a,b,a}', 'm')), 2::bigint, 'what is there twice is one choice');
 SELECT is((SELECT array_agg(hart.choose(hart.tokenize(prompt, 'm'), '{yes,no}', 'm') ORDER BY prompt) FROM unnest(ARRAY['x', 'y']) AS prompt),
           ARRAY[hart.choose(hart.tokenize('x', 'm'), '{yes,no}', 'm'), hart.choose(hart.tokenize('y', 'm'), '{yes,no}', 'm')], 'one for each row');
+
+-- in every generating call, with the tokens of the choice, the log-probability that choice_scores tells, and what it was asked for at once
+CREATE TEMP TABLE chosen AS SELECT prompt_no, choice, hart.tokenize(choice, 'm', false) AS tokens, logprob
+FROM unnest('{Hello,x}'::text[]) WITH ORDINALITY AS p (prompt, prompt_no), LATERAL (SELECT choice, logprob FROM hart.choice_scores(prompt, '{yes,no,maybe}', 'm') LIMIT 1) AS best;
+SELECT results_eq('SELECT prompt_no::bigint, sequence, text, tokens, round(logprob::numeric, 4), finish_reason FROM hart.generate_many(''{Hello,x}'', 1, ''m'', choices => ''{yes,no,maybe}'', n => 2)',
+                  'SELECT prompt_no, sequence, choice, tokens, round(logprob::numeric, 4), ''stop'' FROM chosen, generate_series(1, 2) AS sequence ORDER BY prompt_no, sequence', 'the choice for each prompt of many');
+SELECT is(hart.generate_tokens(hart.tokenize('Hello', 'm'), 1, 'm', choices => '{yes,no,maybe}'), tokens, 'the tokens of the choice') FROM chosen WHERE prompt_no = 1;
+SELECT is(ARRAY(SELECT ROW(step, token_id, piece)::text FROM hart.generate_stream('Hello', 1, 'm', choices => '{yes,no,maybe}')),
+          ARRAY(SELECT ROW(step, token, CASE WHEN step = cardinality(tokens) THEN choice ELSE '' END)::text FROM chosen, unnest(tokens) WITH ORDINALITY AS t (token, step) WHERE prompt_no = 1 ORDER BY step),
+          'a row for each token, with the text in the last');
+SELECT is((SELECT round(sum(s.logprob)::numeric, 4) FROM hart.generate_stream('Hello', 1, 'm', choices => '{yes,no,maybe}') AS s), round(logprob::numeric, 4), 'and their log-probabilities') FROM chosen WHERE prompt_no = 1;
+SELECT results_eq('SELECT text, cardinality(tokens) FROM hart.generate_many(''{Hello}'', 1, ''m'', choices => ARRAY[repeat(''a'', 30)])', 'VALUES (repeat(''a'', 30), 30)', 'however long it is');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -60,7 +60,7 @@ SELECT pg_temp.ingest_tiny('long', positions => 700) AS long_id \gset
 SELECT is_empty($$SELECT pg_temp.differs(ARRAY[repeat('long ', 110), 'short', repeat('longer ', 70), repeat('as long ', 64) || '!', 'last'], 'long')$$, 'long prompts among short ones');
 
 -- Errors name the prompt
-SELECT pg_temp.refused('SELECT hart.generate_many(NULL, 5, ''m'')', '22023', 'no array');
+SELECT pg_temp.refused('SELECT hart.generate_many(NULL, 5, ''m'')', '22004', 'no array');
 SELECT pg_temp.refused('SELECT hart.generate_many(ARRAY[[''a''], [''b'']], 5, ''m'')', '22023', 'an array of two dimensions');
 SELECT pg_temp.refused('SELECT hart.generate_many(''{a}'', 5, ''m'', n => 0)', '22023', 'n = 0');
 SELECT pg_temp.refused('SELECT hart.generate_many(''{a}'', 5, ''m'', n => NULL)', '22023', 'n = NULL');

@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(90);
+SELECT plan(91);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', positions => 120) AS model_id \gset
@@ -14,7 +14,7 @@ INSERT INTO wrong SELECT option, unnest(given) FROM (VALUES
     ('top_p', ARRAY['0', '-1', '1.0001', '''NaN''', 'NULL']), ('min_p', ARRAY['-0.1', '1.1', '''NaN''', 'NULL']), ('typical_p', ARRAY['0', '1.1', '''NaN''', 'NULL']),
     ('repetition_penalty', ARRAY['0', '-1', '''Infinity''', '''NaN''', 'NULL']), ('presence_penalty', ARRAY['-2.1', '2.1', '''NaN''', 'NULL']), ('frequency_penalty', ARRAY['-2.1', '2.1', '''NaN''', 'NULL']),
     ('min_tokens', ARRAY['-1', '65', 'NULL']), ('stop', ARRAY['ARRAY[NULL]', 'ARRAY[''a'', '''']', 'ARRAY[[''a''], [''b'']]']), ('stop_tokens', ARRAY['ARRAY[NULL::int]', 'ARRAY[-1]', 'ARRAY[[1], [2]]']),
-    ('choices', ARRAY['ARRAY[]::text[]', 'ARRAY[''a'', NULL]', 'ARRAY[[''a'']]']),
+    ('choices', ARRAY['ARRAY[]::text[]', 'ARRAY[''a'', NULL]', 'ARRAY[''a'', '''']', 'ARRAY[[''a'']]']),
     ('logit_bias', ARRAY['''[1]''', '''3''', '''{"a": 1}''', '''{"-1": 1}''', '''{"1": 101}''', '''{"1": -100.5}''', '''{"1": true}''', '''{"1": "2"}''', '''{"1": null}''', '''{"9999999999": 1}''', '''{"١٢": 1}'''])) AS o (option, given);
 SELECT pg_temp.refused(format('SELECT hart.generation_options(%s => %s)', option, given), '22023') FROM wrong;
 SELECT lives_ok(format('SELECT hart.generation_options(%s => %s)', option, given)) FROM (VALUES
