@@ -26,14 +26,14 @@ def test_threads(db, conn, name, threads):
     assert_golden(conn, db.model(name))
 
 
-@pytest.mark.parametrize("kernel", ["portable", "avx2", "avx512", "auto"])
+@pytest.mark.parametrize("kernel", ["portable", "avx2", "avx512", "amx", "auto"])
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels(db, conn, name, kernel):
     conn.execute("SELECT hart.library_version()")   # before it is loaded any setting goes
     try:
         conn.execute(f"SET hart.kernel = {kernel}")
     except Error as error:
-        assert error.sqlstate == "22023" and kernel in ("avx2", "avx512") and error.diag.message_hint
+        assert error.sqlstate == "22023" and kernel in ("avx2", "avx512", "amx") and error.diag.message_hint
         pytest.skip(f"this CPU has no {kernel}")
     assert_golden(conn, db.model(name))
 

@@ -6,7 +6,7 @@ DECLARE
     before text := current_setting('hart.kernel');
     kernel text;
 BEGIN
-    FOREACH kernel IN ARRAY ARRAY['portable', 'avx2', 'avx512'] LOOP
+    FOREACH kernel IN ARRAY ARRAY['portable', 'avx2', 'avx512', 'amx'] LOOP
         BEGIN
             PERFORM set_config('hart.kernel', kernel, false);
             RETURN NEXT kernel;
