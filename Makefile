@@ -14,6 +14,7 @@ SQL_PARTS = \
 	sql/weights.sql \
 	sql/atoms.sql \
 	sql/decompose.sql \
+	sql/position_index.sql \
 	sql/charts.sql \
 	sql/ingest.sql \
 	sql/vocabulary.sql \

@@ -88,11 +88,27 @@ def measure(database, charts, n):
     )
 
 
-def median_ms(database, call, times=200):
-    """Median time of a call."""
-    database.run(f"""DO $$ DECLARE t timestamptz; BEGIN CREATE TEMP TABLE IF NOT EXISTS took (ms float8); TRUNCATE took;
-        FOR i IN 1..{times} LOOP t := clock_timestamp(); PERFORM {call}; INSERT INTO took VALUES (1000 * extract(epoch FROM clock_timestamp() - t)); END LOOP; END $$""")
-    return database.value("(SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY ms) FROM took)")
+ASKED = """
+CREATE FUNCTION pg_temp.asked(token text, exact boolean, OUT ids int[], OUT candidates int, OUT ms float8) LANGUAGE plpgsql AS $$
+DECLARE
+    before timestamptz := clock_timestamp();
+BEGIN
+    SELECT array_agg(n.token_id), max(substring(n.method FROM '([0-9]+) candidates')::int) INTO ids, candidates
+    FROM hart.neighbors(token, {k}, exact => asked.exact) AS n;
+    ms := 1000 * extract(epoch FROM clock_timestamp() - before);
+END $$"""
+
+ANSWERS = """
+SELECT to_json(ARRAY[avg((SELECT count(*) FROM unnest(a.ids) AS id WHERE id = ANY (t.nearest)) / {k}.0), avg(a.candidates),
+                     percentile_cont(0.5) WITHIN GROUP (ORDER BY a.ms), min(a.ms)])
+FROM truth AS t, LATERAL pg_temp.asked(t.token, {exact}) AS a WHERE t.token IS NOT NULL"""
+
+
+def answers(database, exact):
+    """What hart.neighbors answers to each of the tokens: recall, candidates, median and least time of a call."""
+    recall, candidates, median, least = json.loads(database.run(ANSWERS.format(k=K, exact=exact))[0])
+    looked_at = f"{candidates:.0f} candidates" if candidates else "every token"
+    print(f"recall {recall:.3f}, {looked_at}, median {median:.2f} ms, least {least:.2f} ms", flush=True)
 
 
 def main():
@@ -120,18 +136,23 @@ def main():
         print(f"hart.learn_geometry, {options.charts} charts: {time.monotonic() - start:.0f} s")
         database.run(FOUND)
         database.run(f"""CREATE TEMP TABLE truth AS
-            SELECT s.token_id, (SELECT array_agg(n.token_id) FROM hart.nearest_rows(1, hart.embedding_row(1, s.token_id), {K} + 1) AS n
+            SELECT s.token_id, t.token, (SELECT array_agg(n.token_id) FROM hart.nearest_rows(1, hart.embedding_row(1, s.token_id), {K} + 1) AS n
                                 WHERE n.token_id <> s.token_id) AS nearest
-            FROM (SELECT token_id FROM hart.tokens ORDER BY hashint4(token_id) LIMIT {options.tokens}) AS s""")
+            FROM (SELECT token_id FROM hart.tokens ORDER BY hashint4(token_id) LIMIT {options.tokens}) AS s
+            LEFT JOIN LATERAL hart.describe_tokens(1, ARRAY[s.token_id]) AS t ON hart.find_token(1, t.token) = s.token_id""")
         print("| charts | nearest in each | candidates | recall@10 | ms |\n|---|---|---|---|---|")
         for n in CANDIDATES["linear"]:
             measure(database, [0], n)
         for charts in range(1, options.charts + 1):
             for n in CANDIDATES["learned"]:
                 measure(database, list(range(1, charts + 1)), n)
-        token = "* FROM hart.neighbors('table', 10"
-        print(f"hart.neighbors by charts: {median_ms(database, token + ')'):.2f} ms")
-        print(f"hart.neighbors, exact: {median_ms(database, token + ', exact => true)'):.2f} ms")
+        database.run(ASKED.format(k=K))
+        for charts in range(options.charts, 0, -1):
+            print(f"hart.neighbors by {charts} charts: ", end="")
+            answers(database, "NULL")
+            database.run(f"DELETE FROM hart.charts WHERE chart = {charts}")
+        print("hart.neighbors, exact: ", end="")
+        answers(database, "true")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""Measure hart.weights and hart.relations: single neurons, a whole tensor read, a whole tensor rewritten.
+"""Measure hart.weights and hart.relations: single neurons, a whole tensor read, a whole tensor rewritten; and the exact search for neighbours.
 
 Called by run.py; times are milliseconds by the server's clock.
 """
 
 TENSOR = "model.layers.1.mlp.gate_proj.weight"
 DOWN = "model.layers.1.mlp.down_proj.weight"
+NEAREST = "the 10 nearest of all embeddings, exact"
+MODEL = "(SELECT model_id FROM hart.models WHERE name = 'bench')"
 ROUNDS = 5
 
 # What is measured; %s is the number of the round
 STATEMENTS = {
     "one neuron by row of hart.weights": f"SELECT sum(value) FROM hart.weights WHERE model = 'bench' AND tensor = '{DOWN}' AND row = 17 + %s",
     "edges out of one neuron": "SELECT count(*) FROM hart.relations WHERE parent_id = hart.neuron_atom('bench', 'layers.1.mlp', 5 + %s)",
+    NEAREST: f"SELECT count(*) FROM hart.nearest_rows({MODEL}, hart.embedding_row({MODEL}, 300 + %s), 10)",
     "edit of one weight": f"UPDATE hart.weights SET value = %s WHERE model = 'bench' AND tensor = '{DOWN}' AND row = 17 AND col = 42",
     "a tensor of {weights} weights, read": f"SELECT count(*), avg(value) FROM hart.weights WHERE model = 'bench' AND tensor = '{TENSOR}' AND row >= 0 - %s",
     "the same, rewritten": f"UPDATE hart.weights SET value = -value WHERE model = 'bench' AND tensor = '{TENSOR}' AND row >= 0 - %s",

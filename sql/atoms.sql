@@ -162,7 +162,7 @@ CREATE TRIGGER delete_atom INSTEAD OF DELETE ON hart.atoms FOR EACH ROW EXECUTE 
 CREATE VIEW hart.atom_stats AS
 WITH part (modality, atoms) AS (
     VALUES ('byte', 'hart.stored_atoms_byte'::regclass), ('character', 'hart.stored_atoms_character'), ('token', 'hart.stored_atoms_token'),
-           ('text', 'hart.stored_atoms_text'), ('tensor', 'hart.stored_atoms_tensor')
+           ('text', 'hart.stored_atoms_text'), ('tensor', 'hart.stored_atoms_tensor'), ('weight', NULL), ('neuron', NULL)
 ), n_atoms (modality, n) AS (
     SELECT hart.atom_modality(min(id)), count(*) FROM hart.stored_atoms GROUP BY id >> 60
 ), n_edges (modality, composition, merge) AS (
@@ -171,9 +171,9 @@ WITH part (modality, atoms) AS (
 ), relation_bytes (composition, merge) AS (
     SELECT pg_total_relation_size('hart.stored_relations_composition'), pg_total_relation_size('hart.stored_relations_merge')
 )
-SELECT part.modality, coalesce(a.n, 0) AS atoms, pg_total_relation_size(part.atoms) AS atom_bytes,
+SELECT part.modality, coalesce(a.n, 0) AS atoms, coalesce(pg_total_relation_size(part.atoms), 0) AS atom_bytes,
        coalesce(e.composition, 0) AS composition_edges, coalesce(e.merge, 0) AS merge_edges,
        (coalesce(e.composition * b.composition / nullif(sum(e.composition) OVER (), 0), 0)
         + coalesce(e.merge * b.merge / nullif(sum(e.merge) OVER (), 0), 0))::bigint AS edge_bytes
 FROM part CROSS JOIN relation_bytes AS b LEFT JOIN n_atoms AS a USING (modality) LEFT JOIN n_edges AS e USING (modality);
-COMMENT ON VIEW hart.atom_stats IS 'what the graph takes up: of each modality the stored atoms and their bytes on disk, the relations of which they are the parent, and these relations'' share of the bytes on disk';
+COMMENT ON VIEW hart.atom_stats IS 'what the graph takes up: of each modality the stored atoms and their bytes on disk, the relations of which they are the parent, and these relations'' share of the bytes on disk; weights and neurons are computed from the tiles, and take nothing';

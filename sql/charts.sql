@@ -32,6 +32,8 @@ CREATE TABLE hart.token_positions (
     token_id        integer NOT NULL,
     atom_id         bigint NOT NULL,
     position        geometry(PointZM, 0) NOT NULL,
+    -- an index there is of what lies in [-1,1]^4; to encode anything else is an error, or NULL where a coordinate lacks
+    CONSTRAINT position_in_cube CHECK (hart.hilbert_encode_4d(position, 12) IS NOT NULL),
     FOREIGN KEY (model_id, chart) REFERENCES hart.charts ON DELETE CASCADE
 ) PARTITION BY LIST (model_id);
 COMMENT ON TABLE hart.token_positions IS 'position of each token in each chart; UPDATE of one in chart 0 moves the token''s embedding. Partitions: hart.token_positions_<model_id>, in it …_<chart>';
@@ -138,7 +140,7 @@ DECLARE
     leaf text := format('hart.token_positions_%s_%s', model_id, chart);
 BEGIN
     PERFORM hart.check_may_chart(model_id, caller);
-    EXECUTE format('CREATE TABLE %s (LIKE hart.token_positions, CHECK (model_id = %s AND chart = %s)) USING heap', leaf, model_id, chart);
+    EXECUTE format('CREATE TABLE %s (LIKE hart.token_positions INCLUDING CONSTRAINTS, CHECK (model_id = %s AND chart = %s)) USING heap', leaf, model_id, chart);
     EXECUTE format('COMMENT ON TABLE %s IS %L', leaf, format('positions of tokens of model number %s in chart %s', model_id, chart));
     EXECUTE format('ALTER TABLE %s OWNER TO %s', leaf, caller);
     RETURN leaf;
@@ -178,7 +180,7 @@ BEGIN
     VALUES (model_id, chart, CASE chart WHEN 0 THEN 'linear' ELSE 'neighbourhood' END, mean, basis, scale, n, coalesce(parameters, '{}'), seed);
     IF to_regclass(node) IS NULL THEN
         -- attached afterwards, since CREATE TABLE … PARTITION OF would lock out all readers of hart.token_positions
-        EXECUTE format('CREATE TABLE %s (LIKE hart.token_positions) PARTITION BY LIST (chart)', node);
+        EXECUTE format('CREATE TABLE %s (LIKE hart.token_positions INCLUDING CONSTRAINTS) PARTITION BY LIST (chart)', node);
         EXECUTE format('COMMENT ON TABLE %s IS %L', node, format('positions of tokens of model number %s', model_id));
         EXECUTE format('ALTER TABLE hart.token_positions ATTACH PARTITION %s FOR VALUES IN (%s)', node, model_id);
         EXECUTE format('ALTER TABLE %s OWNER TO %s', node, owner);
@@ -188,7 +190,7 @@ BEGIN
     EXECUTE format('CREATE INDEX token_positions_order ON %s (hart.hilbert_encode_4d(position, 12))', leaf);
     EXECUTE format('CLUSTER %s USING token_positions_order', leaf);
     DROP INDEX hart.token_positions_order;
-    EXECUTE format('CREATE INDEX ON %s USING gist (position %s)', leaf, hart.position_operators());
+    EXECUTE format('CREATE INDEX ON %s USING gist (position hart.position_ops)', leaf);
     EXECUTE format('ALTER TABLE %s ADD PRIMARY KEY (model_id, chart, token_id)', leaf);
     PERFORM hart.add_move_trigger(leaf);
     EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%s)', node, leaf, chart);
@@ -202,13 +204,6 @@ REVOKE EXECUTE ON FUNCTION hart.finish_chart(regrole, integer, integer, float8, 
 CREATE FUNCTION hart.finish_chart(model_id integer, chart integer, scale float8, mean float8[], basis float8[], parameters jsonb, seed bigint) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.finish_chart(integer, integer, float8, float8[], float8[], jsonb, bigint) IS 'enter a chart whose table is filled: index it, attach it';
-
-CREATE FUNCTION hart.position_operators() RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN (SELECT format('%I.%I', n.nspname, c.opcname)
-        FROM pg_attribute a JOIN pg_opclass c ON c.opcintype = a.atttypid JOIN pg_namespace n ON n.oid = c.opcnamespace
-        WHERE a.attrelid = 'hart.token_positions'::regclass AND a.attname = 'position' AND c.opcname = 'gist_geometry_ops_nd');
-COMMENT ON FUNCTION hart.position_operators() IS 'name of PostGIS'' operator class for indexes in all four dimensions, with its schema';
 
 CREATE FUNCTION hart.drop_positions(model_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

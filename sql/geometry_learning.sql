@@ -17,7 +17,7 @@ CREATE FUNCTION hart.drop_neighbourhood_charts(model_id integer) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hart_call_as_owner';
 COMMENT ON FUNCTION hart.drop_neighbourhood_charts(integer) IS 'drop the neighbourhood charts of a model; its owner may';
 
-CREATE PROCEDURE hart.learn_geometry(model text DEFAULT NULL, charts integer DEFAULT 3, neighbors integer DEFAULT 15, min_dist float8 DEFAULT 0.1,
+CREATE PROCEDURE hart.learn_geometry(model text DEFAULT NULL, charts integer DEFAULT 2, neighbors integer DEFAULT 15, min_dist float8 DEFAULT 0.1,
                                      epochs integer DEFAULT NULL, seed integer DEFAULT 1)
 LANGUAGE plpython3u SET search_path = pg_catalog, pg_temp AS $$
 if 'hartonomous' not in GD: plpy.execute('SELECT hart.load_python()')

@@ -37,18 +37,14 @@ PG_FUNCTION_INFO_V1(hart_hilbert_encode_point);
 PG_FUNCTION_INFO_V1(hart_hilbert_decode_point);
 PG_FUNCTION_INFO_V1(hart_hilbert_decode_4d);
 
-bool
-hart_point_of_geometry(Datum geometry, double p[4])
+/* Where the type and what follows it lie in a geometry; header is set to the type and the number of points */
+static Size
+find_type(const char *data, Size size, uint32 header[2])
 {
-	struct varlena *value = PG_DETOAST_DATUM_PACKED(geometry);
-	const char *data = VARDATA_ANY(value);
-	Size		size = VARSIZE_ANY_EXHDR(value);
 	Size		at = 4;
 	uint8		flags;
-	uint32		header[2];
-	bool		complete;
 
-	if (size < at + sizeof(header))
+	if (size < at)
 		elog(ERROR, "geometry has only %zu bytes", size);
 	flags = (uint8) data[3];
 	if ((flags & FLAG_EXTENDED) && (flags & FLAG_VERSION_2))
@@ -56,16 +52,40 @@ hart_point_of_geometry(Datum geometry, double p[4])
 	if (flags & FLAG_BOX)
 		at += 2 * sizeof(float4) *
 			((flags & FLAG_GEODETIC) ? 3 : 2 + ((flags & FLAG_Z) != 0) + ((flags & FLAG_M) != 0));
-	if (size < at + sizeof(header))
+	if (size < at + 2 * sizeof(uint32))
 		elog(ERROR, "geometry has only %zu bytes", size);
-	memcpy(header, data + at, sizeof(header));
-	at += sizeof(header);
+	memcpy(header, data + at, 2 * sizeof(uint32));
+	return at;
+}
+
+bool
+hart_is_point(Datum geometry)
+{
+	struct varlena *value = PG_DETOAST_DATUM_PACKED(geometry);
+	uint32		header[2];
+
+	find_type(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), header);
+	if ((Pointer) value != DatumGetPointer(geometry))
+		pfree(value);
+	return header[0] == POINT_TYPE;
+}
+
+bool
+hart_point_of_geometry(Datum geometry, double p[4])
+{
+	struct varlena *value = PG_DETOAST_DATUM_PACKED(geometry);
+	const char *data = VARDATA_ANY(value);
+	Size		size = VARSIZE_ANY_EXHDR(value);
+	uint32		header[2];
+	Size		at = find_type(data, size, header) + sizeof(header);
+	bool		complete;
+
 	if (header[0] != POINT_TYPE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("geometry is not a point"),
 				 errhint("Give a point with four coordinates, such as ST_MakePoint(0, 0, 0, 0).")));
-	complete = (flags & (FLAG_Z | FLAG_M)) == (FLAG_Z | FLAG_M) && header[1] == 1;
+	complete = (data[3] & (FLAG_Z | FLAG_M)) == (FLAG_Z | FLAG_M) && header[1] == 1;
 	if (complete)
 	{
 		if (size < at + 4 * sizeof(float8))

@@ -7,6 +7,9 @@
 
 #include "hartonomous.h"
 
+/* whether a value of type geometry is a point, with whatever coordinates */
+extern bool hart_is_point(Datum geometry);
+
 /* The coordinates of a value of type geometry; false when it lacks one of the four, an error when it is no point */
 extern bool hart_point_of_geometry(Datum geometry, double p[4]);
 

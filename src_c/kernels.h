@@ -142,6 +142,11 @@ typedef struct HartKernels
 	float		(*dot1_packed[HART_N_PACKED]) (const void *tile, size_t index, size_t n,
 											   const void *rest, size_t n_rest,
 											   const float *x);
+
+	/* dot_and_squares the same way, at any index and n, for at most HART_DOT_DEPTH columns; HART_Q8 has none */
+	void		(*dot_and_squares_packed[HART_N_PACKED]) (const void *tile, size_t index, size_t n,
+														  const void *rest, size_t n_rest,
+														  const float *x, float sums[2]);
 	void		(*widen_packed[HART_N_PACKED]) (const void *tile, size_t index,
 												float *out, size_t n);
 

@@ -264,6 +264,17 @@ dot_and_squares_bf16(const void *w, const float *x, size_t n, float sums[2])
 }
 
 static void
+dot_and_squares_bf12(const void *tile, size_t index, size_t n, const void *rest, size_t n_rest, const float *x, float sums[2])
+{
+	float		wide[HART_DOT_DEPTH];
+
+	widen_bf12(tile, index, wide, n);
+	if (n_rest > 0)
+		widen_bf12(rest, 0, wide + n, n_rest);
+	dot_and_squares_f32(wide, x, n + n_rest, sums);
+}
+
+static void
 gemm_nt(size_t m, size_t n, size_t k, const float *x, size_t ldx,
 		const float *w, size_t ldw, float *y, size_t ldy, bool accumulate)
 {
@@ -378,6 +389,7 @@ const HartKernels hart_kernels_portable = {
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16},
 	.widen = {widen_f32, widen_f16, widen_bf16},
 	.dot1_packed = {dot1_bf12},
+	.dot_and_squares_packed = {dot_and_squares_bf12},
 	.widen_packed = {widen_bf12, hart_q8_widen},
 	.gemm_nt = gemm_nt,
 	.x_rows = 16,

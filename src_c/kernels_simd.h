@@ -126,7 +126,23 @@ dot(const float *a, const float *b, size_t n)
  * in pages that the hardware's own prefetcher does not cross; what is beyond the
  * array is the next page of the buffers as a rule, and a prefetch cannot fault.
  */
-#define PREFETCH_BYTES 8192
+#define PREFETCH_BYTES 2048
+
+/* Add the chains of both sums to sums */
+INLINE void
+add_dots_and_squares(vec dots[STEPS / 2], vec squares[STEPS / 2], float sums[2])
+{
+	UNROLL for (int width = STEPS / 4; width > 0; width /= 2)
+	{
+		UNROLL for (int s = 0; s < width; s++)
+		{
+			dots[s] = v_add(dots[s], dots[s + width]);
+			squares[s] = v_add(squares[s], squares[s + width]);
+		}
+	}
+	sums[0] += v_sum(dots[0]);
+	sums[1] += v_sum(squares[0]);
+}
 
 /* As dot_any, with half the steps for each of the two sums */
 INLINE void
@@ -163,16 +179,7 @@ dot_and_squares_any(HartDtype dtype, const void *weights, const float *x, size_t
 		squares[0] = v_fma(weight, weight, squares[0]);
 	}
 
-	UNROLL for (int width = STEPS / 4; width > 0; width /= 2)
-	{
-		UNROLL for (int s = 0; s < width; s++)
-		{
-			dots[s] = v_add(dots[s], dots[s + width]);
-			squares[s] = v_add(squares[s], squares[s + width]);
-		}
-	}
-	sums[0] += v_sum(dots[0]);
-	sums[1] += v_sum(squares[0]);
+	add_dots_and_squares(dots, squares, sums);
 }
 
 KERNEL void
@@ -339,6 +346,7 @@ four_rows(const float *data, size_t stride, size_t first, size_t n_rows,
 	.dot_and_squares = {dot_and_squares_f32, dot_and_squares_f16, dot_and_squares_bf16}, \
 	.widen = {widen_f32, widen_f16, widen_bf16}, \
 	.dot1_packed = {dot1_bf12}, \
+	.dot_and_squares_packed = {dot_and_squares_bf12}, \
 	.widen_packed = {widen_bf12, hart_q8_widen}, \
 	.gemm_nt = gemm_nt, \
 	.x_rows = PANEL_X_ROWS, \

@@ -161,3 +161,92 @@ widen_bf12(const void *tile, size_t index, float *out, size_t n)
 		memcpy(&out[exception.index - index], &bits, sizeof(bits));
 	}
 }
+
+/* Columns that dot_and_squares_any takes at a time */
+#define SQUARES_STEP (STEPS / 2 * LANES)
+
+/* In the order of dot_and_squares_any: whole blocks as they lie in their tile, what is cut or has exceptions by way of a copy */
+KERNEL void
+dot_and_squares_bf12(const void *tile, size_t index, size_t n, const void *rest, size_t n_rest, const float *x, float sums[2])
+{
+	bf12_table	table = v_bf12_table(tile);
+	size_t		n_exceptions = hart_bf12_n_exceptions(tile);
+	size_t		next = hart_bf12_find_exception(tile, index);
+	size_t		total = n + n_rest;
+	size_t		i = 0;
+	vec			dots[STEPS / 2];
+	vec			squares[STEPS / 2];
+
+	UNROLL for (int s = 0; s < STEPS / 2; s++)
+		dots[s] = squares[s] = v_set1(0.0f);
+
+	while (i < total)
+	{
+		size_t		at = index + i;
+		size_t		left = n - i;
+		float		wide[SQUARES_STEP];
+		size_t		width;
+
+		if (i >= n && tile != rest)
+		{
+			tile = rest;
+			table = v_bf12_table(tile);
+			n_exceptions = hart_bf12_n_exceptions(tile);
+			next = 0;
+		}
+		if (i >= n)
+		{
+			at = i - n;
+			left = total - i;
+		}
+		while (next < n_exceptions && hart_bf12_exception(tile, next).index < at)
+			next++;
+
+		if (at % HART_BF12_BLOCK == 0 && left >= HART_BF12_BLOCK &&
+			(next >= n_exceptions || hart_bf12_exception(tile, next).index >= at + HART_BF12_BLOCK))
+		{
+			const char *block = hart_bf12_block(tile, at);
+
+			UNROLL for (int line = 0; line < HART_BF12_BLOCK_BYTES; line += 64)
+				__builtin_prefetch((const void *) ((uintptr_t) block + line + PREFETCH_BYTES), 0, 3);
+			UNROLL for (int v = 0; v < HART_BF12_BLOCK / LANES; v++)
+			{
+				vec			weight = v_bf12(block, table, v / BF12_PARTS, v % BF12_PARTS);
+
+				dots[v % (STEPS / 2)] = v_fma(weight, v_load(x + i + v * LANES), dots[v % (STEPS / 2)]);
+				squares[v % (STEPS / 2)] = v_fma(weight, weight, squares[v % (STEPS / 2)]);
+			}
+			i += HART_BF12_BLOCK;
+			continue;
+		}
+
+		width = total - i < SQUARES_STEP ? total - i : SQUARES_STEP;
+		left = left < width ? left : width;
+		widen_bf12(tile, at, wide, left);
+		if (left < width)
+			widen_bf12(rest, 0, wide + left, width - left);
+		if (width == SQUARES_STEP)
+		{
+			UNROLL for (int v = 0; v < STEPS / 2; v++)
+			{
+				vec			weight = v_load(wide + v * LANES);
+
+				dots[v] = v_fma(weight, v_load(x + i + v * LANES), dots[v]);
+				squares[v] = v_fma(weight, weight, squares[v]);
+			}
+		}
+		else
+		{
+			for (size_t j = 0; j < width; j += LANES)
+			{
+				size_t		lanes = width - j < LANES ? width - j : LANES;
+				vec			weight = v_load_part(wide + j, lanes);
+
+				dots[0] = v_fma(weight, v_load_part(x + i + j, lanes), dots[0]);
+				squares[0] = v_fma(weight, weight, squares[0]);
+			}
+		}
+		i += width;
+	}
+	add_dots_and_squares(dots, squares, sums);
+}

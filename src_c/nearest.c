@@ -106,11 +106,15 @@ cosine(const HartEmbeddingRows *r, const float *unit, int64 row)
 	{
 		size_t		n = Min(HART_DOT_DEPTH, e->cols - col);
 		HartWeightPlace place = hart_place_of(e->format, row * e->cols + col);
+		const char *const *tile = &r->payload[place.tile - r->first_tile];
+		size_t		in_tile = Min(n, (size_t) hart_tile_weights(e->format) - place.index);
 		float		wide[HART_DOT_DEPTH];
 
-		if (!hart_is_packed(e->format) && place.index + n <= (size_t) hart_tile_weights(e->format))
-			hart_kernels->dot_and_squares[e->format] (r->payload[place.tile - r->first_tile] +
-													  place.index * hart_dtype_size((HartDtype) e->format), unit + col, n, sums);
+		if (e->format == HART_BF12)
+			hart_kernels->dot_and_squares_packed[HART_BF12 - HART_N_DTYPES] (tile[0], place.index, in_tile, in_tile < n ? tile[1] : NULL,
+																			n - in_tile, unit + col, sums);
+		else if (!hart_is_packed(e->format) && in_tile == n)
+			hart_kernels->dot_and_squares[e->format] (tile[0] + place.index * hart_dtype_size((HartDtype) e->format), unit + col, n, sums);
 		else
 		{
 			hart_embedding_widen(r, row, col, n, wide);

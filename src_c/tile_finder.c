@@ -30,6 +30,8 @@
 /* buffers that one page fault maps on Linux, and from how many on it is worth waking threads for */
 #define BUFFERS_A_FAULT (65536 / BLCKSZ)
 #define MIN_BUFFERS_TO_MAP 4096
+/* pages that a thread compares with a memo in one go */
+#define PAGES_TO_COMPARE 1024
 
 /* One tile's share in the fingerprint: a version of a row is known by where it lies and who made it */
 static uint64
@@ -213,54 +215,86 @@ scan_pages(HartTileReader *reader, BlockNumber n_blocks, const uint8 *known)
 	}
 }
 
-/*
- * Pin a page that a memo names; false when it must be looked at again. With the pin held nobody moves its rows.
- * Its LSN and flag are read without the lock: a change that is under way belongs to a transaction that our snapshot does not see.
- */
-static bool
-pin_known_page(HartTileReader *reader, HartTilePage *known)
+/* Pin the pages that a memo names, all but those that must be looked at again anyway, and note which */
+static void
+pin_known_pages(HartTileReader *reader, HartTilePage *pages, int64 n_pages, BlockNumber n_blocks, uint8 *state)
 {
-	Page		page;
-
-	if (known->lsn == InvalidXLogRecPtr)
-		return false;
-	if (!hart_pins_add_recent(reader->pins, known->block, known->buffer))
+	for (int64 i = 0; i < n_pages; i++)
 	{
-		known->buffer = ReadBuffer(reader->rel, known->block);
-		hart_pins_add(reader->pins, known->buffer);
-		ReleaseBuffer(known->buffer);
+		CHECK_FOR_INTERRUPTS();
+		if (i + PREFETCH_PAGES < n_pages)
+			__builtin_prefetch(GetBufferDescriptor(pages[i + PREFETCH_PAGES].buffer - 1), 1);
+		if (pages[i].block >= n_blocks)
+			state[i] = PAGE_NOT_KNOWN;
+		else if (pages[i].lsn == InvalidXLogRecPtr)
+			state[i] = PAGE_CHANGED;
+		else
+		{
+			if (!hart_pins_add_recent(reader->pins, pages[i].block, pages[i].buffer))
+			{
+				pages[i].buffer = ReadBuffer(reader->rel, pages[i].block);
+				hart_pins_add(reader->pins, pages[i].buffer);
+				ReleaseBuffer(pages[i].buffer);
+			}
+			state[i] = PAGE_AS_KNOWN;
+		}
 	}
-	page = BufferGetPage(known->buffer);
-	if (PageGetLSN(page) != known->lsn || !PageIsAllVisible(page))
-		return false;
-	hart_check_snapshot_age(reader, page);
-	return true;
 }
 
-/* Enter the tiles of the pages that are still as a memo says, and note which those are; a memo may name a page more than once */
+typedef struct CompareWork
+{
+	const HartTilePage *pages;
+	int64		n_pages;
+	uint8	   *state;			/* a KnownPage for each of them */
+} CompareWork;
+
+/*
+ * Whether pages that are pinned are still as a memo says. With the pin held nobody moves their rows. LSN and flag are read without
+ * the lock: a change that is under way belongs to a transaction that our snapshot does not see.
+ */
+static void
+compare_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const CompareWork *w = arg;
+
+	for (size_t i = begin; i < end; i++)
+	{
+		Page		page = BufferGetPage(w->pages[i].buffer);
+
+		if (i + PREFETCH_PAGES < (size_t) w->n_pages)
+			__builtin_prefetch(BufferGetPage(w->pages[i + PREFETCH_PAGES].buffer));
+		if (w->state[i] == PAGE_AS_KNOWN && (PageGetLSN(page) != w->pages[i].lsn || !PageIsAllVisible(page)))
+			w->state[i] = PAGE_CHANGED;
+	}
+}
+
+/*
+ * Enter the tiles of the pages that are still as a memo says, and note which those are; a memo may name a page more than once.
+ * To pin is one pass and to look at the pages another: the atomic operations of the first would keep the second from waiting for several pages
+ * at a time, which lie anywhere in memory.
+ */
 static void
 recall_tiles(HartTileReader *reader, HartTileMemo *memo, BlockNumber n_blocks, uint8 *known)
 {
-	int64		n_pages;
-	HartTilePage *pages = hart_tile_memo_pages(memo, &n_pages);
+	CompareWork work = {0};
+	HartTilePage *pages = hart_tile_memo_pages(memo, &work.n_pages);
 
-	for (int64 i = 0; i < n_pages; i++)
+	work.pages = pages;
+	work.state = MemoryContextAllocHuge(CurrentMemoryContext, work.n_pages + 1);
+	pin_known_pages(reader, pages, work.n_pages, n_blocks, work.state);
+	hart_run_parallel(work.n_pages, PAGES_TO_COMPARE, compare_task, &work);
+	for (int64 i = 0; i < work.n_pages; i++)
 	{
 		const HartTilePlace *places = hart_tile_memo_places(memo, &pages[i]);
 
-		CHECK_FOR_INTERRUPTS();
-		if (i + PREFETCH_PAGES < n_pages)
-		{
-			__builtin_prefetch(GetBufferDescriptor(pages[i + PREFETCH_PAGES].buffer - 1), 1);
-			__builtin_prefetch(BufferGetPage(pages[i + PREFETCH_PAGES].buffer));
-		}
 		if (pages[i].block >= n_blocks)
 			continue;
-		if (!pin_known_page(reader, &pages[i]))
+		if (work.state[i] != PAGE_AS_KNOWN)
 		{
 			known[pages[i].block] = PAGE_CHANGED;
 			continue;
 		}
+		hart_check_snapshot_age(reader, BufferGetPage(pages[i].buffer));
 		if (known[pages[i].block] == PAGE_NOT_KNOWN)
 			known[pages[i].block] = PAGE_AS_KNOWN;
 		reader->fingerprint += pages[i].fingerprint;
@@ -268,6 +302,7 @@ recall_tiles(HartTileReader *reader, HartTileMemo *memo, BlockNumber n_blocks, u
 			reader->payload[places[j].ordinal] = BufferGetPage(pages[i].buffer) + places[j].offset;
 		reader->n_found += pages[i].n;
 	}
+	pfree(work.state);
 }
 
 /* Begin the new memo with what the old one was right about */

@@ -13,6 +13,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_opfamily.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -38,6 +39,8 @@ struct HartTileLookup
 	int32		tensor_id;		/* what the scan is at: the next tile it will return is next, the last one last */
 	int64		next;
 	int64		last;
+	TilePlace	found;			/* the tile that was found last, when there is an index */
+	BlockNumber n_blocks;
 	TilePlace  *places;			/* sorted, when there is no index */
 	int64		n_places;
 	TupleTableSlot *slot;
@@ -173,6 +176,7 @@ hart_lookup_open(Relation rel, Snapshot snapshot, int32 model_id)
 		/* at no tile */
 		lookup->next = 1;
 		lookup->last = 0;
+		lookup->n_blocks = RelationGetNumberOfBlocks(rel);
 	}
 	return lookup;
 }
@@ -192,16 +196,42 @@ start_index_scan(HartTileLookup *lookup, int32 tensor_id, int64 tile_no, int64 l
 	lookup->last = last;
 }
 
+/*
+ * Put the tile into the slot if it lies where it was written: as many pages after the one that was found last as it has tiles
+ * between. That takes a quarter of a look into the index. A tuple with its key that our snapshot sees is the tile, wherever it is.
+ */
+static bool
+find_by_guess(HartTileLookup *lookup, int32 tensor_id, int64 tile_no)
+{
+	int64		block = (int64) ItemPointerGetBlockNumberNoCheck(&lookup->found.tid) + tile_no - lookup->found.tile_no;
+	ItemPointerData tid;
+
+	if (!ItemPointerIsValid(&lookup->found.tid) || lookup->found.tensor_id != tensor_id || block < 0 || block >= lookup->n_blocks)
+		return false;
+	ItemPointerSet(&tid, (BlockNumber) block, ItemPointerGetOffsetNumber(&lookup->found.tid));
+	return table_tuple_fetch_row_version(lookup->rel, &tid, lookup->snapshot, lookup->slot) &&
+		int_column(lookup, HART_TILES_MODEL_ID) == lookup->model_id &&
+		int_column(lookup, HART_TILES_TENSOR_ID) == tensor_id && int_column(lookup, HART_TILES_TILE_NO) == tile_no;
+}
+
 /* Put the tile into the slot; false when it is not there */
 static bool
 find_by_index(HartTileLookup *lookup, int32 tensor_id, int64 tile_no, int64 last)
 {
 	if (lookup->tensor_id != tensor_id || lookup->next != tile_no || lookup->last < tile_no)
+	{
+		if (find_by_guess(lookup, tensor_id, tile_no))
+			return true;
 		start_index_scan(lookup, tensor_id, tile_no, last);
+	}
 	if (!index_getnext_slot(lookup->scan, ForwardScanDirection, lookup->slot) ||
 		int_column(lookup, HART_TILES_TILE_NO) != tile_no)
 		return false;
 	lookup->next++;
+	lookup->found = (TilePlace)
+	{
+		tensor_id, (int32) tile_no, lookup->slot->tts_tid
+	};
 	return true;
 }
 

@@ -246,7 +246,7 @@ def replace(plpy, GD, model_id, tokens, task, layouts):
         layout = layout - layout.mean(axis=0)
         scale = scale_for(layout)
         points = numpy.zeros((n_rows, AXES))  # tokens without a direction are at 0
-        points[tokens] = layout * scale
+        points[tokens] = (layout * scale).astype(numpy.float32)  # which the index holds exactly
         leaf = scalar(plpy, GD, "SELECT hart.begin_chart($1, $2) AS value", ["int", "int"], [model_id, chart])
         fill(plpy, leaf, model_id, chart, points)
         made_with = {"method": "umap", "metric": "cosine", "extent": EXTENT} | {

@@ -128,7 +128,7 @@ test_faults(void)
 	ok(hart_bf12_fault(tile, hart_bf12_size(300), 300) != NULL, "and one beyond the weights");
 }
 
-/* widen and dot1 of n packed weights from index on give the bits of the plain kernels */
+/* widen, dot1 and dot_and_squares of n packed weights from index on give the bits of the plain kernels */
 static bool
 same_as_plain(const unsigned char *tile, size_t index, size_t n)
 {
@@ -140,6 +140,17 @@ same_as_plain(const unsigned char *tile, size_t index, size_t n)
 	set->widen[HART_BF16] (weights + index, plain, n);
 	if (!same_bits(wide, plain, n) || wide[n] != 12345)
 		return false;
+	if (n <= HART_DOT_DEPTH)
+	{
+		float	   *x = random_floats(0, n);
+		float		packed_sums[2] = {1, 2};
+		float		plain_sums[2] = {1, 2};
+
+		set->dot_and_squares_packed[0] (tile, index, n, NULL, 0, x, packed_sums);
+		set->dot_and_squares[HART_BF16] (weights + index, x, n, plain_sums);
+		if (!same_bits(packed_sums, plain_sums, 2))
+			return false;
+	}
 	if (index % HART_CHAINS == 0 && n <= HART_DOT_DEPTH)
 	{
 		float	   *x = random_floats(0, n);
@@ -229,6 +240,16 @@ test_kernels(void)
 		packed_sum = set->dot1_packed[0] (tile, 0, n, next, n_rest, x);
 		plain_sum = set->dot1[HART_BF16] (both, n + n_rest, NULL, 0, x);
 		cuts = cuts && same_bits(&packed_sum, &plain_sum, 1);
+		/* which may cut anywhere, for both sums at once */
+		for (size_t first = 0; first < n; first += 1 + random_bits() % 50)
+		{
+			float		packed_sums[2] = {1, 2};
+			float		plain_sums[2] = {1, 2};
+
+			set->dot_and_squares_packed[0] (tile, first, n - first, next, n_rest, x, packed_sums);
+			set->dot_and_squares[HART_BF16] (both + first, x, n - first + n_rest, plain_sums);
+			cuts = cuts && same_bits(packed_sums, plain_sums, 2);
+		}
 	}
 	ok(cuts, "%s: rows that the end of a tile cuts", set->name);
 
@@ -245,6 +266,7 @@ test_kernels(void)
 		out[n] = 12345;
 		set->widen_packed[0] (tile, 0, out, n);
 		set->dot1_packed[0] (tile, 0, n, NULL, 0, x);
+		set->dot_and_squares_packed[0] (tile, 0, n < HART_DOT_DEPTH ? n : HART_DOT_DEPTH, NULL, 0, x, (float[2]) {0});
 		bounds = bounds && out[n] == 12345;
 	}
 	ok(bounds, "%s: noise for a tile is read within its bounds", set->name);

@@ -1,7 +1,7 @@
 -- Ids of atoms, and the tables that hold them.
 BEGIN;
 \ir include/errors.sql
-SELECT plan(88);
+SELECT plan(89);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 
@@ -96,7 +96,8 @@ SELECT pg_temp.refused('SELECT hart.write_relations(''nothing'', ''{1}'', ''{1}'
 
 SELECT results_eq('SELECT modality, atoms FROM hart.atom_stats WHERE modality = ''byte''', 'VALUES (''byte''::text, 256::bigint)', 'hart.atom_stats counts atoms');
 SELECT is((SELECT sum(composition_edges)::bigint FROM hart.atom_stats), (SELECT count(*) FROM hart.stored_relations WHERE relation_type = 'composition'), 'and relations');
-SELECT ok((SELECT bool_and(atom_bytes > 0) FROM hart.atom_stats), 'and bytes');
+SELECT ok((SELECT bool_and(atom_bytes > 0) FROM hart.atom_stats WHERE modality NOT IN ('weight', 'neuron')), 'and bytes');
+SELECT results_eq('SELECT modality FROM hart.atom_stats WHERE atom_bytes = 0 AND atoms = 0 AND edge_bytes = 0 ORDER BY 1', ARRAY['neuron', 'weight'], 'of every modality, also of those that are computed');
 
 SELECT * FROM finish();
 ROLLBACK;

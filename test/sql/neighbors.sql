@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(51);
+SELECT plan(59);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', dtype => 'BF16') AS m \gset
@@ -77,6 +77,23 @@ SELECT matches(pg_temp.plan(format('SELECT id FROM hart.near_positions(%s, 1, ha
 RESET enable_seqscan;
 SELECT is((SELECT array_agg(id) FROM hart.near_positions(:m, 1, hart.position_of(:m, 1, 7), 20) AS p (id)),
           (SELECT array_agg(token_id ORDER BY d, token_id) FROM (SELECT token_id, hart.distance_4d(position, hart.position_of(:m, 1, 7)) AS d FROM hart.token_positions WHERE model_id = :m AND chart = 1 ORDER BY d LIMIT 20) AS e), 'in all four dimensions');
+-- The index orders whatever it is asked for as PostGIS does, by distances of its own where positions are exact in float32, as those of neighbourhood charts are
+SELECT hart.begin_chart(:m, 2) AS leaf \gset
+INSERT INTO :leaf SELECT model_id, 2, token_id, atom_id, ST_MakePoint(ST_X(position)::real, ST_Y(position)::real, ST_Z(position)::real, ST_M(position)::real) FROM hart.token_positions WHERE model_id = :m AND chart = 0;
+SELECT hart.finish_chart(:m, 2, 1, NULL, NULL, '{}', 1) IS NULL AS finished \gset
+CREATE FUNCTION pg_temp.distances(chart int, center text, by_index boolean) RETURNS numeric[] LANGUAGE plpgsql AS $$
+DECLARE
+    result numeric[];
+BEGIN
+    PERFORM set_config('enable_seqscan', (NOT by_index)::text, true), set_config('enable_indexscan', by_index::text, true);
+    EXECUTE format('SELECT array_agg(round(d::numeric, 12)) FROM (SELECT position <<->> %2$L::geometry AS d FROM hart.token_positions WHERE model_id = %3$s AND chart = %1$s ORDER BY position <<->> %2$L::geometry LIMIT 60) AS p',
+                   chart, center, hart.resolve_model('m')) INTO result;
+    RETURN result;
+END $$;
+SELECT is(pg_temp.distances(chart, center, true), pg_temp.distances(chart, center, false), format('chart %s in the order of the distance from %s', chart, center))
+FROM unnest(ARRAY[1, 2]) AS chart, unnest(ARRAY[ST_AsEWKT(hart.position_of(:m, 2, 7)), 'POINT ZM (0.25 -0.5 0.125 1)', 'POINT (0.1 0.1)', 'LINESTRING ZM (0 0 0 0, 0.5 0.1 0.1 0.1)']) AS center;
+RESET enable_seqscan;
+RESET enable_indexscan;
 SELECT pg_temp.refused(format('UPDATE hart.token_positions SET position = ST_MakePoint(0, 0, 0, 0) WHERE chart = 1 AND model_id = %s', :m), '0A000', 'nothing moves in a neighbourhood chart');
 SELECT hart.drop_neighbourhood_charts(:m) IS NULL AS dropped \gset
 SELECT is((SELECT array_agg(chart) FROM hart.charts WHERE model_id = :m), '{0}', 'neighbourhood charts can be dropped');

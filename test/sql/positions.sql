@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(63);
+SELECT plan(65);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m') AS m \gset
@@ -98,6 +98,8 @@ SELECT pg_temp.refused(format(template, :m), code, template) FROM (VALUES
     ('SELECT hart.reproject_tokens(%s, ''{-1}'')', '22023'), ('SELECT hart.reproject_tokens(%s, ''{260}'')', '22023'),
     ('SELECT hart.reproject_tokens(%s, ''{1,NULL}'')', '22023'), ('SELECT hart.reproject_tokens(NULL)', '22004'), ('SELECT hart.reproject_tokens(-%s)', '55000')) AS v (template, code);
 SELECT is((SELECT code FROM pg_temp.error_of(format('UPDATE hart.token_positions SET position = ST_MakePoint(0, 0, 0) WHERE model_id = %s', :m))), '22023', 'a point of three coordinates is PostGIS'' to refuse');
+SELECT pg_temp.refused(format('INSERT INTO hart.token_positions SELECT model_id, 0, 9999, atom_id, ST_MakePoint(0, 0, 0, 1.5) FROM hart.tokens WHERE model_id = %s AND token_id = 7', :m), '22003', 'nor is there a new position outside of the cube');
+SELECT throws_ok(format('INSERT INTO hart.token_positions SELECT model_id, 0, 9999, atom_id, ''POINT ZM EMPTY'' FROM hart.tokens WHERE model_id = %s AND token_id = 7', :m), '23514', NULL, 'or nowhere');
 SELECT is((SELECT embedded FROM before), hart.embedding_row(:m, 7), 'what was refused changed nothing');
 
 -- Weights that were changed otherwise: the chart follows, and moves nothing
