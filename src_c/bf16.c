@@ -17,7 +17,7 @@ hart_bf16_panel_rows(size_t m, size_t cols)
 {
 	size_t		depth = cols < HART_BF16_DEPTH ? cols : HART_BF16_DEPTH;
 
-	/* two strips of weights by few rows of x: all sums stay in registers */
+	/* what few rows of x leave time for while it is unpacked */
 	if (m <= HART_BF16_STRIP)
 		return 2 * HART_BF16_STRIP;
 	return HART_BF16_PANEL_BYTES / (2 * hart_bf16_groups(depth) * HART_BF16_BLOCK) * 2 * HART_BF16_STRIP;

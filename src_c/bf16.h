@@ -3,20 +3,20 @@
  *		Products of rows of x by rows of bf16 weights, on the processor's bf16 units.
  *
  * Knows nothing of PostgreSQL.  These units multiply bf16 by bf16 and add up in float32.  The weights are bf16 as
- * they are; x is split in terms, each the bf16 nearest to what the terms before it leave:
+ * they are; x is split in terms of 8 bits each, of which the last one is rounded:
  *
- *		x = term 0 + term 1 + ...		two terms keep 17 bits of x, three all 24
+ *		x = term 0 + term 1 + term 2
  *
- * Then x * w is the sum of the products of the terms by w, and each product of two bf16 numbers is exact in
- * float32.  One term is x rounded to bf16.
+ * Three terms are x itself, two have 16 bits of it, and one is x rounded to bf16.  Then x * w is the sum of the products of the terms
+ * by w, and each product of two bf16 numbers is exact in float32.
  *
  * Columns are taken 32 at a time, a group; those beyond the row's end are 0 on both sides.  A row's part of a group is a line
  * of 64 bytes: dword i holds column i in its low half and column i + 16 in its high half.
  *
  * Every product of two rows is summed in the same order, however many rows are multiplied together: HART_BF16_DEPTH columns
- * at a time, each term by itself; the terms' sums are added from the last one on, and these to what the columns before gave.  A term's sum is, in
- * the AMX set, the one that TDPBF16PS makes: group after group, the sum of the low halves' products, dword after dword by fused multiply-adds, plus that
- * of the high halves, is added to what the groups before gave.  Subnormal numbers count as 0, among the weights and the terms, and in every sum.
+ * at a time, whose sums are added up.  In the AMX set such a sum is what TDPBF16PS makes of it: group after group, and in each of them term after
+ * term from the last one on, the sum of the low halves' products, dword after dword by fused multiply-adds, plus that of the high halves,
+ * is added to what came before.  Subnormal numbers count as 0, among the weights and the terms, and in every sum.
  */
 #ifndef HART_BF16_H
 #define HART_BF16_H
@@ -39,8 +39,8 @@
 /* Bytes of a panel, unpacked rows of weights: half of the L2 cache of processors with AMX */
 #define HART_BF16_PANEL_BYTES (1024 * 1024)
 
-/* Sums that are made together, at most: two strips of weights by three terms of a strip of x */
-#define HART_BF16_SUMS (6 * HART_BF16_STRIP * HART_BF16_STRIP)
+/* Room for the sums of two strips of weights by two of x, twice */
+#define HART_BF16_SUMS (8 * HART_BF16_STRIP * HART_BF16_STRIP)
 
 /* Where rows of weights lie */
 typedef struct HartBf16Rows
@@ -106,20 +106,13 @@ hart_bf16_strips(size_t rows)
 	return (rows + HART_BF16_STRIP - 1) / HART_BF16_STRIP;
 }
 
-/* Whether all terms of so few rows go in one strip: term t of row i is its row t * m + i */
-static inline bool
-hart_bf16_is_compact(const HartBf16X *x)
-{
-	return x->m * x->terms <= HART_BF16_STRIP;
-}
-
 /* Bytes of packed rows of x */
 static inline size_t
 hart_bf16_x_size(size_t m, size_t cols, int terms)
 {
-	size_t		n = m * terms <= HART_BF16_STRIP ? 1 : hart_bf16_strips(m) * terms;
+	size_t		rows = m <= HART_BF16_STRIP ? m : hart_bf16_strips(m) * HART_BF16_STRIP;
 
-	return n * hart_bf16_groups(cols) * HART_BF16_BLOCK;
+	return rows * terms * hart_bf16_groups(cols) * HART_BF16_LINE;
 }
 
 /* Rows of weights that are unpacked and multiplied together, for m rows of x */

@@ -5,8 +5,8 @@
  * TDPBF16PS multiplies a strip of weights, as it lies, by a block of x with rows and columns exchanged, so that only x is
  * turned, once for all weights.  What it adds to, 16 rows of weights by 16 rows of x, is turned on its way to y.
  *
- * Packed x: for each strip of it, each group and each term 16 dwords of 16 rows, rows side by side; compact x has
- * one strip, with all terms of all rows side by side, and no more columns than that.
+ * Packed x: for each strip of it, each group and each term 16 dwords of 16 rows, rows side by side, and those that fill the last strip
+ * up 0; up to 16 rows of x are no strip but as many as there are.
  */
 #include "bf16_internal.h"
 
@@ -22,13 +22,13 @@
 #define LINE HART_BF16_LINE
 #define PAIR (2 * STRIP)		/* rows of weights that are multiplied together */
 
-/* Columns of a strip of weights of which the L1 cache holds two besides few rows of x; a part of HART_BF16_DEPTH */
+/* Columns of two strips of weights that are unpacked together for few rows of x, a part of HART_BF16_DEPTH: the nearest caches hold that twice */
 #define FEW_COLUMNS 512
 
 /* Rows from the one that is unpacked to the one that is called, for many rows of x */
 #define ROWS_AHEAD 4
 
-/* Tiles of 16 rows; the first five, for sums and x, as many columns as compact x has */
+/* Tiles of 16 rows: 0 to 3 for sums and 4, 5 for x, with a column for each of so many rows of x, 6, 7 for weights */
 BF16_KERNEL void
 configure(size_t columns)
 {
@@ -44,119 +44,64 @@ configure(size_t columns)
 	for (int tile = 0; tile < 8; tile++)
 	{
 		config.rows[tile] = STRIP;
-		config.row_bytes[tile] = (uint16_t) (tile < 5 ? 4 * columns : LINE);
+		config.row_bytes[tile] = (uint16_t) (tile < 6 ? 4 * columns : LINE);
 	}
 	_tile_loadconfig(&config);
 }
 
-/* Tile 0: (row of weights, terms of rows of x) of a strip of weights by compact x of so many columns; begin says that these groups are the first */
+/* Add to tiles 0 and 1 the products of two strips of weights by few rows of x, for some groups; begin says that these are the first */
 BF16_KERNEL void
-multiply_compact(const char *w, const char *x, size_t columns, size_t groups, bool begin)
+multiply_few_groups(const char *const w[2], const HartBf16X *x, size_t group, size_t n, bool begin)
 {
-	if (begin)
-		_tile_zero(0);
-	for (size_t g = 0; g < groups; g++)
-	{
-		_tile_loadd(4, x + g * columns * LINE, 4 * columns);
-		_tile_loadd(5, w + g * BLOCK, LINE);
-		_tile_dpbf16ps(0, 5, 4);
-	}
-}
+	size_t		x_bytes = x->m * LINE;
 
-/* Tiles 0 to 2: (term, row of weights, row of x) of a strip of weights by the terms of a strip of x; begin says that these groups are the first */
-BF16_KERNEL void
-multiply_few_terms(const char *w, const char *x, int terms, size_t groups, bool begin)
-{
 	if (begin)
 	{
 		_tile_zero(0);
 		_tile_zero(1);
-		_tile_zero(2);
 	}
-	for (size_t g = 0; g < groups; g++)
+	for (size_t g = 0; g < n; g++)
 	{
-		_tile_loadd(5, w + g * BLOCK, LINE);
-		_tile_loadd(4, x + g * terms * BLOCK, LINE);
-		_tile_dpbf16ps(0, 5, 4);
-		if (terms > 1)
-		{
-			_tile_loadd(6, x + (g * terms + 1) * BLOCK, LINE);
-			_tile_dpbf16ps(1, 5, 6);
-		}
-		if (terms > 2)
-		{
-			_tile_loadd(7, x + (g * terms + 2) * BLOCK, LINE);
-			_tile_dpbf16ps(2, 5, 7);
-		}
-	}
-}
-
-/* Tiles 0 to 3: (strip, which block, row of weights, row of x) of two strips of weights by two blocks of x, whose groups are x_step apart */
-BF16_KERNEL void
-multiply_pairs(const char *const w[2], const char *const x[2], size_t x_step, size_t groups)
-{
-	_tile_zero(0);
-	_tile_zero(1);
-	_tile_zero(2);
-	_tile_zero(3);
-	for (size_t g = 0; g < groups; g++)
-	{
-		_tile_loadd(4, x[0] + g * x_step, LINE);
 		_tile_loadd(6, w[0] + g * BLOCK, LINE);
-		_tile_dpbf16ps(0, 6, 4);
-		_tile_loadd(5, x[1] + g * x_step, LINE);
-		_tile_dpbf16ps(1, 6, 5);
 		_tile_loadd(7, w[1] + g * BLOCK, LINE);
-		_tile_dpbf16ps(2, 7, 4);
-		_tile_dpbf16ps(3, 7, 5);
+		for (int t = x->terms - 1; t >= 0; t--)
+		{
+			_tile_loadd(4, x->packed + ((group + g) * x->terms + t) * x_bytes, 4 * x->m);
+			_tile_dpbf16ps(0, 6, 4);
+			_tile_dpbf16ps(1, 7, 4);
+		}
 	}
 }
 
-/* Tiles 0 to 5: (strip, term, row of weights, row of x) of two strips of weights by the three terms of a strip of x */
+/*
+ * The same for two strips of x: tiles 0 to 3 are (strip of weights, strip of x). Of what is needed after this, some lines a group are
+ * called into the cache.
+ */
 BF16_KERNEL void
-multiply_triples(const char *const w[2], const char *x, size_t groups)
+multiply_groups(const char *const w[2], const char *const x[2], int terms, size_t from, size_t to, const char *ahead, size_t lines)
 {
-	_tile_zero(0);
-	_tile_zero(1);
-	_tile_zero(2);
-	_tile_zero(3);
-	_tile_zero(4);
-	_tile_zero(5);
-	for (size_t g = 0; g < groups; g++)
+	if (from == 0)
 	{
-		const char *terms = x + g * 3 * BLOCK;
-
+		_tile_zero(0);
+		_tile_zero(1);
+		_tile_zero(2);
+		_tile_zero(3);
+	}
+	for (size_t g = from; g < to; g++)
+	{
+		for (size_t i = g * lines; i < (g + 1) * lines; i++)
+			_mm_prefetch((const char *) ((uintptr_t) ahead + i * 64), _MM_HINT_T1);
 		_tile_loadd(6, w[0] + g * BLOCK, LINE);
-		_tile_loadd(7, terms, LINE);
-		_tile_dpbf16ps(0, 6, 7);
-		_tile_loadd(7, terms + BLOCK, LINE);
-		_tile_dpbf16ps(1, 6, 7);
-		_tile_loadd(7, terms + 2 * BLOCK, LINE);
-		_tile_dpbf16ps(2, 6, 7);
-		_tile_loadd(6, w[1] + g * BLOCK, LINE);
-		_tile_dpbf16ps(5, 6, 7);
-		_tile_loadd(7, terms + BLOCK, LINE);
-		_tile_dpbf16ps(4, 6, 7);
-		_tile_loadd(7, terms, LINE);
-		_tile_dpbf16ps(3, 6, 7);
-	}
-}
-
-#define STORE_TILE(tile) _tile_stored(tile, sums + (tile) * STRIP * STRIP, LINE)
-
-/* The first n tiles, 3 or more, to where they can be read */
-BF16_KERNEL void
-store_tiles(int n, float *sums)
-{
-	STORE_TILE(0);
-	STORE_TILE(1);
-	STORE_TILE(2);
-	if (n > 3)
-		STORE_TILE(3);
-	if (n > 4)
-	{
-		STORE_TILE(4);
-		STORE_TILE(5);
+		_tile_loadd(7, w[1] + g * BLOCK, LINE);
+		for (int t = terms - 1; t >= 0; t--)
+		{
+			_tile_loadd(4, x[0] + (g * terms + t) * BLOCK, LINE);
+			_tile_dpbf16ps(0, 6, 4);
+			_tile_dpbf16ps(2, 7, 4);
+			_tile_loadd(5, x[1] + (g * terms + t) * BLOCK, LINE);
+			_tile_dpbf16ps(1, 6, 5);
+			_tile_dpbf16ps(3, 7, 5);
+		}
 	}
 }
 
@@ -199,108 +144,41 @@ put(const Result *to, size_t i, __m512 sum)
 	}
 }
 
-/* Of the sums (term, row of weights, row of x) of one strip of each */
+/* Of the sums (row of weights, row of x) of one strip of each */
 BF16_KERNEL void
-turn_sums(const float *sums, int terms, Result to)
+turn_sums(const float *sums, Result to)
 {
 	__m512		v[STRIP];
 
 	UNROLL for (int r = 0; r < STRIP; r++)
-	{
-		v[r] = _mm512_loadu_ps(sums + ((terms - 1) * STRIP + r) * STRIP);
-		for (int t = terms - 2; t >= 0; t--)
-			v[r] = _mm512_add_ps(v[r], _mm512_loadu_ps(sums + (t * STRIP + r) * STRIP));
-	}
+		v[r] = _mm512_loadu_ps(sums + r * STRIP);
 	v_transpose(v);
 	UNROLL for (int i = 0; i < STRIP; i++)
 		if ((size_t) i < to.m)
 			put(&to, i, v[i]);
 }
 
-/* Of the sums (row of weights, terms of rows of x) of one strip of weights by compact x */
+/* Take the sums of two strips of weights by few rows of x out of tiles 0 and 1 */
 BF16_KERNEL void
-gather_sums(const float *sums, int terms, Result to)
+finish_few(const HartBf16X *x, float *sums, const Result to[2])
 {
 	__m512i		rows = _mm512_mullo_epi32(_mm512_set1_epi32(STRIP), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
 
-	for (size_t i = 0; i < to.m; i++)
-	{
-		__m512		sum = _mm512_i32gather_ps(rows, sums + (terms - 1) * to.m + i, sizeof(float));
-
-		for (int t = terms - 2; t >= 0; t--)
-			sum = _mm512_add_ps(sum, _mm512_i32gather_ps(rows, sums + t * to.m + i, sizeof(float)));
-		put(&to, i, sum);
-	}
-}
-
-/* Strips of x that are multiplied together: what fills the tiles for sums */
-OP size_t
-strips_at_once(const HartBf16X *x)
-{
-	return x->terms == 1 ? 2 : 1;
-}
-
-/* Some groups of two strips of weights by strip i of x, from a group on */
-OP void
-multiply_strip(const char *const w[2], const HartBf16X *x, size_t i, size_t group, size_t n)
-{
-	size_t		x_bytes = hart_bf16_groups(x->cols) * x->terms * BLOCK;
-	const char *strip = x->packed + i * x_bytes + group * x->terms * BLOCK;
-	/* the other term, or the next strip of x, or this one once more */
-	const char *const blocks[2] = {strip, x->terms == 2 ? strip + BLOCK : (i + 1) * STRIP < x->m ? strip + x_bytes : strip};
-
-	if (x->terms == 3)
-		multiply_triples(w, strip, n);
-	else
-		multiply_pairs(w, blocks, x->terms * BLOCK, n);
-}
-
-/* Take the sums of two strips of weights by strip i of x out of the tiles; the result begins with all three */
-OP void
-finish_strip(const HartBf16X *x, size_t i, float *sums, Result to)
-{
-	int			n_tiles = x->terms == 3 ? 6 : 4;
-
-	store_tiles(n_tiles, sums);
-	for (size_t s = 0; s * STRIP < to.n && s < 2; s++)
-		for (size_t k = 0; k < strips_at_once(x) && (i + k) * STRIP < x->m; k++)
-			turn_sums(sums + (s * n_tiles / 2 + k) * STRIP * STRIP, x->terms, result_from(to, k * STRIP, s * STRIP));
-}
-
-/* The same of one strip of weights by few rows of x */
-OP void
-finish_few(const HartBf16X *x, float *sums, Result to)
-{
-	store_tiles(3, sums);
-	if (hart_bf16_is_compact(x))
-		gather_sums(sums, x->terms, to);
-	else
-		turn_sums(sums, x->terms, to);
-}
-
-/* Groups [from, to) of a panel of one strip by few rows of x; begin says that there are none before the panel's */
-OP void
-multiply_few_groups(const Panel *panel, const HartBf16X *x, size_t from, size_t to)
-{
-	size_t		group = panel->col / HART_BF16_GROUP + from;
-	bool		begin = from == 0 && panel->col % HART_BF16_DEPTH == 0;
-	const char *strip = panel->strips + from * BLOCK;
-	size_t		columns = x->m * x->terms;
-
-	if (hart_bf16_is_compact(x))
-		multiply_compact(strip, x->packed + group * columns * LINE, columns, to - from, begin);
-	else
-		multiply_few_terms(strip, x->packed + group * x->terms * BLOCK, x->terms, to - from, begin);
+	_tile_stored(0, sums, LINE);
+	_tile_stored(1, sums + STRIP * STRIP, LINE);
+	for (int s = 0; s < 2; s++)
+		for (size_t i = 0; i < x->m; i++)
+			put(&to[s], i, _mm512_i32gather_ps(rows, sums + s * STRIP * STRIP + i, sizeof(float)));
 }
 
 /*
- * A panel of one strip, for few rows of x: some columns of the rows that begin with a row and lie as many apart as there are strips, none
- * if the row is that number. Weights that lie far apart come faster out of memory than those of 16 rows that follow one another.
+ * A panel of up to two strips, for few rows of x: some columns of the rows that begin with a row and lie a step apart, none
+ * if the row is that number. Weights that lie far apart come faster out of memory than those of rows that follow one another.
  */
 OP Panel
 few_panel(const HartBf16Rows *w, size_t row, size_t col, char *strips)
 {
-	size_t		step = hart_bf16_strips(w->n);
+	size_t		step = (w->n + PAIR - 1) / PAIR;
 
 	return (Panel) {row, step, row < step ? (w->n - row + step - 1) / step : 0,
 		col, w->cols - col < FEW_COLUMNS ? w->cols - col : FEW_COLUMNS, strips};
@@ -315,6 +193,15 @@ few_after(const HartBf16Rows *w, const Panel *panel, char *strips)
 	return col < w->cols ? few_panel(w, panel->row, col, strips) : few_panel(w, panel->row + 1, 0, strips);
 }
 
+/* The rows of a panel's strip in y */
+OP Result
+few_result(const Result *y, const Panel *panel, size_t strip, bool add)
+{
+	size_t		row = strip * STRIP;
+
+	return (Result) {y->m, panel->n_rows > row ? panel->n_rows - row : 0, y->y + panel->row + row * panel->row_step, y->ldy, panel->row_step, add};
+}
+
 /*
  * Few rows of x. One panel is unpacked while the one before it is multiplied, some groups after each row, as one keeps the vector units busy and
  * the other the tiles; and meanwhile the one after it is called into the cache.
@@ -322,7 +209,7 @@ few_after(const HartBf16Rows *w, const Panel *panel, char *strips)
 BF16_KERNEL void
 multiply_few(const HartBf16Rows *w, const HartBf16X *x, Result y, float *sums, char *strips)
 {
-	char	   *const halves[2] = {strips, strips + hart_bf16_groups(FEW_COLUMNS) * BLOCK};
+	char	   *const halves[2] = {strips, strips + 2 * hart_bf16_groups(FEW_COLUMNS) * BLOCK};
 	Panel		panel = few_panel(w, 0, 0, halves[0]);
 	Panel		next = few_after(w, &panel, halves[1]);
 
@@ -332,30 +219,101 @@ multiply_few(const HartBf16Rows *w, const HartBf16X *x, Result y, float *sums, c
 	{
 		size_t		end = panel.col + panel.n_cols;
 		size_t		groups = hart_bf16_groups(panel.n_cols);
+		size_t		group = panel.col / HART_BF16_GROUP;
+		bool		begin = panel.col % HART_BF16_DEPTH == 0;
 		size_t		multiplied = 0;
 		Panel		called = few_after(w, &next, panel.strips);
 
-		for (size_t r = 0; r < next.n_rows; r++)
+		for (size_t r = 0; multiplied < groups; r++)
 		{
-			size_t		due = groups * (r + 1) / next.n_rows;
+			size_t		due = r < next.n_rows ? groups * (r + 1) / next.n_rows : groups;
+			const char *first = panel.strips + multiplied * BLOCK;
+			const char *const pair[2] = {first, panel.n_rows > STRIP ? first + groups * BLOCK : first};
 
-			unpack_panel_row(w, &next, r, &called);
-			multiply_few_groups(&panel, x, multiplied, due);
+			if (r < next.n_rows)
+				unpack_panel_row(w, &next, r, &called);
+			if (due > multiplied)
+				multiply_few_groups(pair, x, group + multiplied, due - multiplied, begin && multiplied == 0);
 			multiplied = due;
 		}
-		multiply_few_groups(&panel, x, multiplied, groups);
 		if (end % HART_BF16_DEPTH == 0 || end == w->cols)
 		{
-			Result		part = {y.m, panel.n_rows, y.y + panel.row, y.ldy, panel.row_step, end > HART_BF16_DEPTH};
+			bool		add = end > HART_BF16_DEPTH;
+			const Result results[2] = {few_result(&y, &panel, 0, add), few_result(&y, &panel, 1, add)};
 
-			finish_few(x, sums, part);
+			finish_few(x, sums, results);
 		}
 		panel = next;
 		next = called;
 	}
 }
 
-/* Many rows of x: a panel of weights in the L2 cache by a strip of x after the other */
+/* Sums that were taken out of the tiles, and where they belong; those of strips that are not there have no rows */
+typedef struct
+{
+	float	   *sums;			/* (strip of weights, strip of x, row of weights, row of x) */
+	Result		to[4];
+} Taken;
+
+BF16_KERNEL void
+take_sums(Taken *taken, Result to)
+{
+	_tile_stored(0, taken->sums, LINE);
+	_tile_stored(1, taken->sums + STRIP * STRIP, LINE);
+	_tile_stored(2, taken->sums + 2 * STRIP * STRIP, LINE);
+	_tile_stored(3, taken->sums + 3 * STRIP * STRIP, LINE);
+	for (size_t i = 0; i < 4; i++)
+	{
+		size_t		row = i / 2 * STRIP;
+		size_t		x_row = i % 2 * STRIP;
+
+		taken->to[i] = row < to.n && x_row < to.m ? result_from(to, x_row, row) : (Result) {.m = 0};
+	}
+}
+
+/*
+ * Many rows of x: a panel of weights in the L2 cache by two strips of x after the other. While two strips of weights are multiplied by them, the sums
+ * of the two before are turned, as one keeps the tiles busy and the other the vector units; and the next strips of x are called.
+ */
+BF16_KERNEL void
+multiply_panel(const Panel *panel, const HartBf16X *x, Result y, float *sums)
+{
+	size_t		groups = hart_bf16_groups(panel->n_cols);
+	size_t		x_bytes = hart_bf16_groups(x->cols) * x->terms * BLOCK;
+	size_t		x_strips = hart_bf16_strips(x->m);
+	size_t		n_pairs = (panel->n_rows + PAIR - 1) / PAIR;
+	Taken		taken[2] = {{.sums = sums}, {.sums = sums + 4 * STRIP * STRIP}};
+	int			now = 0;
+
+	for (size_t i = 0; i < x_strips; i += 2)
+	{
+		const char *first = x->packed + i * x_bytes + panel->col / HART_BF16_GROUP * x->terms * BLOCK;
+		const char *const both[2] = {first, i + 1 < x_strips ? first + x_bytes : first};
+		/* each pair of strips of weights has its share of the next two strips of x to call */
+		size_t		lines = i + 2 < x_strips ? (2 * x->terms * STRIP + n_pairs - 1) / n_pairs : 0;
+
+		for (size_t p = 0; p < n_pairs; p++)
+		{
+			const char *strip = panel->strips + 2 * p * groups * BLOCK;
+			const char *const pair[2] = {strip, (2 * p + 1) * STRIP < panel->n_rows ? strip + groups * BLOCK : strip};
+			/* half of the pairs call one strip, half the other */
+			const char *ahead = first + (2 + 2 * p / n_pairs) * x_bytes + p % ((n_pairs + 1) / 2) * groups * lines * LINE;
+
+			for (size_t quarter = 0; quarter < 4; quarter++)
+			{
+				multiply_groups(pair, both, x->terms, quarter * groups / 4, (quarter + 1) * groups / 4, ahead, lines);
+				if (taken[1 - now].to[quarter].m > 0)
+					turn_sums(taken[1 - now].sums + quarter * STRIP * STRIP, taken[1 - now].to[quarter]);
+			}
+			take_sums(&taken[now], result_from(y, i * STRIP, panel->row + p * PAIR));
+			now = 1 - now;
+		}
+	}
+	for (size_t i = 0; i < 4; i++)
+		if (taken[1 - now].to[i].m > 0)
+			turn_sums(taken[1 - now].sums + i * STRIP * STRIP, taken[1 - now].to[i]);
+}
+
 BF16_KERNEL void
 multiply_many(const HartBf16Rows *w, const HartBf16X *x, Result y, float *sums, char *strips)
 {
@@ -366,20 +324,11 @@ multiply_many(const HartBf16Rows *w, const HartBf16X *x, Result y, float *sums, 
 		{
 			Panel		panel = panel_at(w, row, panel_rows, col, strips);
 			Panel		ahead = panel_at(w, row + ROWS_AHEAD < w->n ? row + ROWS_AHEAD : row, panel_rows, col, strips);
-			size_t		groups = hart_bf16_groups(panel.n_cols);
 
 			for (size_t r = 0; r < panel.n_rows; r++)
 				unpack_panel_row(w, &panel, r, &ahead);
 			y.add = col > 0;
-			for (size_t i = 0; i * STRIP < x->m; i += strips_at_once(x))
-				for (size_t r = 0; r < panel.n_rows; r += PAIR)
-				{
-					const char *first = strips + r / STRIP * groups * BLOCK;
-					const char *const pair[2] = {first, r + STRIP < panel.n_rows ? first + groups * BLOCK : first};
-
-					multiply_strip(pair, x, i, col / HART_BF16_GROUP, groups);
-					finish_strip(x, i, sums, result_from(y, i * STRIP, row + r));
-				}
+			multiply_panel(&panel, x, y, sums);
 		}
 }
 
@@ -390,7 +339,7 @@ multiply(const HartBf16Rows *w, const HartBf16X *x, float *y, size_t ldy, void *
 	char	   *strips = (char *) (sums + HART_BF16_SUMS);
 	Result		to = {x->m, w->n, y, ldy, 1, false};
 
-	configure(hart_bf16_is_compact(x) ? x->m * x->terms : STRIP);
+	configure(x->m < STRIP ? x->m : STRIP);
 	if (x->m <= STRIP)
 		multiply_few(w, x, to, sums, strips);
 	else
@@ -398,50 +347,52 @@ multiply(const HartBf16Rows *w, const HartBf16X *x, float *y, size_t ldy, void *
 	_tile_release();
 }
 
-/* Lines of 16 rows turned: dword i of each, side by side */
+/* Lines of rows of x turned: dword i of each of `columns` rows, side by side */
 OP void
-store_turned(const __m512i lines[STRIP], size_t columns, char *to)
+store_turned(__m512 v[STRIP], size_t columns, char *to)
 {
-	__m512		v[STRIP];
-
-	UNROLL for (int r = 0; r < STRIP; r++)
-		v[r] = _mm512_castsi512_ps(lines[r]);
 	v_transpose(v);
 	UNROLL for (int i = 0; i < STRIP; i++)
 		_mm512_mask_storeu_ps(to + i * 4 * columns, (__mmask16) ((1u << columns) - 1), v[i]);
 }
 
+/* Some groups of 16 rows, of which the first m are there; the number of terms is a constant in every call */
+OP void
+pack_strip(const float *x, size_t ldx, size_t m, size_t cols, int terms, size_t columns, char *to)
+{
+	for (size_t col = 0; col < cols; col += HART_BF16_GROUP)
+	{
+		size_t		n = cols - col < HART_BF16_GROUP ? cols - col : HART_BF16_GROUP;
+		__m512		v[HART_BF16_MAX_TERMS][STRIP];
+
+		UNROLL for (int r = 0; r < STRIP; r++)
+		{
+			__m512i		lines[HART_BF16_MAX_TERMS] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+
+			if ((size_t) r < m)
+				split_line(x + r * ldx + col, n, terms, lines);
+			for (int t = 0; t < terms; t++)
+				v[t][r] = _mm512_castsi512_ps(lines[t]);
+		}
+		for (int t = 0; t < terms; t++, to += columns * LINE)
+			store_turned(v[t], columns, to);
+	}
+}
+
 BF16_KERNEL void
 pack_x(const HartBf16X *to, const float *x, size_t i)
 {
-	size_t		groups = hart_bf16_groups(to->cols);
 	size_t		m = to->m - i < STRIP ? to->m - i : STRIP;
-	bool		compact = hart_bf16_is_compact(to);
+	size_t		columns = to->m < STRIP ? to->m : STRIP;
+	char	   *strip = to->packed + i * hart_bf16_groups(to->cols) * to->terms * LINE;
+	const float *from = x + i * to->cols;
 
-	for (size_t g = 0; g < groups; g++)
-	{
-		size_t		col = g * HART_BF16_GROUP;
-		size_t		n = to->cols - col < HART_BF16_GROUP ? to->cols - col : HART_BF16_GROUP;
-		__m512i		lines[HART_BF16_MAX_TERMS][STRIP];
-
-		memset(lines, 0, sizeof(lines));
-		for (size_t r = 0; r < m; r++)
-		{
-			__m512i		terms[HART_BF16_MAX_TERMS];
-
-			split_line(x + (i + r) * to->cols + col, n, to->terms, terms);
-			for (int t = 0; t < to->terms; t++)
-				if (compact)
-					lines[0][t * m + r] = terms[t];
-				else
-					lines[t][r] = terms[t];
-		}
-		if (compact)
-			store_turned(lines[0], m * to->terms, to->packed + g * m * to->terms * LINE);
-		else
-			for (int t = 0; t < to->terms; t++)
-				store_turned(lines[t], STRIP, to->packed + ((i / STRIP * groups + g) * to->terms + t) * BLOCK);
-	}
+	if (to->terms == 1)
+		pack_strip(from, to->cols, m, to->cols, 1, columns, strip);
+	else if (to->terms == 2)
+		pack_strip(from, to->cols, m, to->cols, 2, columns, strip);
+	else
+		pack_strip(from, to->cols, m, to->cols, 3, columns, strip);
 }
 
 const HartBf16Kernels hart_bf16_kernels_amx = {

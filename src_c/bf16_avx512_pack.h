@@ -140,7 +140,7 @@ unpack_plain(const char *weights, size_t n, char *to, const char *ahead)
 	}
 }
 
-/* Low and high halves of a line of floats that are bf16 numbers */
+/* A line of two vectors of floats, of which the upper halves count */
 OP __m512i
 line_of(__m512i low, __m512i high)
 {
@@ -257,18 +257,16 @@ round_term(__m512 x)
 	__mmask16	nan = _mm512_cmpgt_epu32_mask(magnitude, _mm512_set1_epi32(0x7f800000));
 
 	rounded = _mm512_mask_mov_epi32(rounded, cut, bits);
-	rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x00400000));
-	return _mm512_and_si512(rounded, _mm512_set1_epi32((int) 0xffff0000));
+	return _mm512_mask_or_epi32(rounded, nan, rounded, _mm512_set1_epi32(0x00400000));
 }
 
-/* What a term leaves: nothing of a number that is not finite */
+/* What cutting numbers to bf16 leaves of them, exactly: nothing of an infinity */
 OP __m512
-rest_of(__m512 x, __m512i term)
+rest_of(__m512 x)
 {
-	__m512		rest = _mm512_sub_ps(x, _mm512_castsi512_ps(term));
+	__m512		term = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int) 0xffff0000)));
 
-	return _mm512_maskz_mov_ps(_mm512_cmplt_epu32_mask(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)),
-													   _mm512_set1_epi32(0x7f800000)), rest);
+	return _mm512_maskz_sub_ps((__mmask16) ~_mm512_fpclass_ps_mask(x, 0x18), x, term);
 }
 
 /* The lines of all terms of n <= HART_BF16_GROUP columns of a row of x */
@@ -278,13 +276,15 @@ split_line(const float *x, size_t n, int terms, __m512i lines[HART_BF16_MAX_TERM
 	__m512		low = _mm512_maskz_loadu_ps((__mmask16) (n >= 16 ? 0xffff : (1u << n) - 1), x);
 	__m512		high = n <= 16 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps((__mmask16) ((1u << (n - 16)) - 1), x + 16);
 
-	for (int t = 0; t < terms; t++)
+	for (int t = 0; t + 1 < terms; t++)
 	{
-		__m512i		low_term = round_term(low);
-		__m512i		high_term = round_term(high);
-
-		lines[t] = line_of(low_term, high_term);
-		low = rest_of(low, low_term);
-		high = rest_of(high, high_term);
+		lines[t] = line_of(_mm512_castps_si512(low), _mm512_castps_si512(high));
+		low = rest_of(low);
+		high = rest_of(high);
 	}
+	/* the third term has no more than 8 bits */
+	if (terms == HART_BF16_MAX_TERMS)
+		lines[terms - 1] = line_of(_mm512_castps_si512(low), _mm512_castps_si512(high));
+	else
+		lines[terms - 1] = line_of(round_term(low), round_term(high));
 }
