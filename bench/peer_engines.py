@@ -22,6 +22,7 @@ class Peer:
     def __init__(self, name, python, script, arguments, file):
         self.name, self.file = name, file
         self.widened = 1
+        self.remark = None
         # PYTHONPATH holds the server's packages, which are not this Python's
         self.command = [python, "-E", HERE / "peers" / script, *map(str, arguments)]
         self.process = None
@@ -71,6 +72,14 @@ class Peer:
 class LlamaCpp(Peer):
     def __init__(self, python, file):
         super().__init__(f"llama.cpp {file.stem}", python, "llama_worker.py", [file], file)
+        if self.crashes():
+            super().__init__(f"llama.cpp {file.stem}", python, "llama_worker.py", ["--no-repack", file], file)
+            self.remark = "crashes here with its weights repacked for this processor, and was measured with them as they are in the file"
+
+    def crashes(self):
+        """Whether a signal ends it at the first token after a prompt."""
+        command, environment = self.first_token_command("A prompt of several tokens, which run together", os.cpu_count())
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode < 0
 
 
 class Transformers(Peer):

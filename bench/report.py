@@ -48,6 +48,7 @@ def machine_lines(run, s, counts):
     yield f"- {run['rounds']} round(s) in {run['minutes']:.0f} minutes; load of the machine before: {machine['load']:.1f}."
     yield f"- Read bandwidth of memory in the same run: {'; '.join(bandwidth)}."
     yield f"- Model: {run['model']['name']}, {run['model']['bytes'] / 1e6:.0f} MB."
+    yield from (f"- {remark}." for remark in run["remarks"])
     yield ""
 
 

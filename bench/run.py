@@ -134,6 +134,7 @@ def main():
         for peer in peers:
             peer.stop()
         server.stop()
+    remarks = [f"{peer.name} {peer.remark}" for peer in peers if peer.remark]
     run = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "minutes": (time.monotonic() - started) / 60,
@@ -143,6 +144,7 @@ def main():
         "rounds": plan.rounds,
         "model": {"name": model.name, "bytes": (model / "model.safetensors").stat().st_size},
         "engines": engines,
+        "remarks": remarks,
         "samples": samples.all,
     }
     if options.json:

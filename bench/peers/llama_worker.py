@@ -1,7 +1,9 @@
 """llama.cpp on a GGUF file, through the C API that llama-cpp-python exposes.
 
-usage: llama_worker.py FILE                          answers requests, see worker.py
-       llama_worker.py FILE first-token TEXT THREADS  loads, runs the text, prints its first token and stops
+usage: llama_worker.py [--no-repack] FILE                          answers requests, see worker.py
+       llama_worker.py [--no-repack] FILE first-token TEXT THREADS  loads, runs the text, prints its first token and stops
+
+--no-repack leaves weights in the order of the file, without the buffers that llama.cpp has for some processors.
 """
 
 import ctypes
@@ -69,10 +71,12 @@ class Context:
 
 
 class Llama:
-    def __init__(self, path):
+    def __init__(self, path, repack=True):
         lib.llama_log_set(quiet, None)
         lib.llama_backend_init()
-        self.pointer = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
+        params = lib.llama_model_default_params()
+        params.use_extra_bufts = repack
+        self.pointer = lib.llama_model_load_from_file(path.encode(), params)
         if not self.pointer:
             raise SystemExit(f"llama.cpp could not load {path}")
         self.vocabulary = lib.llama_model_get_vocab(self.pointer)
@@ -142,9 +146,9 @@ class Llama:
         return encoded(c.run(tokens, 0))
 
 
-def first_token(path, text, threads):
+def first_token(path, text, threads, repack):
     ready, answers = time.monotonic(), answers_only()
-    model = Llama(path)
+    model = Llama(path, repack)
     context = model.context(512)
     context.set_threads(int(threads))
     tokens = model.tokenize(text)
@@ -153,7 +157,9 @@ def first_token(path, text, threads):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
-        serve(Llama(sys.argv[1]))
+    repack = sys.argv[1] != "--no-repack"
+    path, *request = sys.argv[1 if repack else 2 :]
+    if request:
+        first_token(path, *request[1:], repack)
     else:
-        first_token(sys.argv[1], *sys.argv[3:])
+        serve(Llama(path, repack))
