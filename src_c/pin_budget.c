@@ -9,8 +9,8 @@
 
 #include "settings.h"
 
-/* how many buffers are looked at, about: what is not in the processor's cache takes time */
-#define SAMPLE 16384
+/* how many buffers are looked at, about: models pin long stretches, and what is not in the processor's cache takes time */
+#define SAMPLE 2048
 
 /* Pages of other tables that the whole server has pinned now, about */
 static int64

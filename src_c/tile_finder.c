@@ -167,19 +167,24 @@ typedef enum
 	PAGE_CHANGED
 } KnownPage;
 
-/* Read something of every so many buffers, which maps what lies around into this process */
+/* Read what every page begins with: that maps it into this process, and brings near what is looked at next */
 static void
 touch_task(void *arg, size_t begin, size_t end, int worker)
 {
 	Buffer		first = *(Buffer *) arg;
 
-	for (size_t i = begin; i < end; i += BUFFERS_A_FAULT)
-		(void) *(volatile char *) BufferGetPage(first + i);
+	for (size_t i = begin; i < end; i++)
+	{
+		volatile char *page = (volatile char *) BufferGetPage(first + i);
+
+		(void) page[0];
+		(void) page[PG_CACHE_LINE_SIZE / 2];
+	}
 }
 
 /*
- * What a session reads of shared buffers for the first time costs it a page fault, for every 64 kB as a rule. Let all threads have them,
- * where the table seems to lie.
+ * What a session reads of shared buffers for the first time costs it a page fault, for every 64 kB as a rule, and then a wait for memory that no
+ * prefetching spares it. Let all threads have both, where the table seems to lie.
  */
 static void
 map_buffers(Buffer first, BlockNumber n_blocks)
