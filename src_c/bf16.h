@@ -106,13 +106,22 @@ hart_bf16_strips(size_t rows)
 	return (rows + HART_BF16_STRIP - 1) / HART_BF16_STRIP;
 }
 
+/* Rows that a strip of x is filled up to, so that none of its parts lies across cache lines: for few rows a power of two */
+static inline size_t
+hart_bf16_strip_rows(size_t m)
+{
+	size_t		rows = 1;
+
+	while (rows < m && rows < HART_BF16_STRIP)
+		rows *= 2;
+	return rows;
+}
+
 /* Bytes of packed rows of x */
 static inline size_t
 hart_bf16_x_size(size_t m, size_t cols, int terms)
 {
-	size_t		rows = m <= HART_BF16_STRIP ? m : hart_bf16_strips(m) * HART_BF16_STRIP;
-
-	return rows * terms * hart_bf16_groups(cols) * HART_BF16_LINE;
+	return hart_bf16_strips(m) * hart_bf16_strip_rows(m) * terms * hart_bf16_groups(cols) * HART_BF16_LINE;
 }
 
 /* Rows of weights that are unpacked and multiplied together, for m rows of x */

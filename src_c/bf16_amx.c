@@ -6,7 +6,7 @@
  * turned, once for all weights.  What it adds to, 16 rows of weights by 16 rows of x, is turned on its way to y.
  *
  * Packed x: for each strip of it, each group and each term 16 dwords of 16 rows, rows side by side, and those that fill the last strip
- * up 0; up to 16 rows of x are no strip but as many as there are.
+ * up 0; few rows of x are a narrower strip.
  */
 #include "bf16_internal.h"
 
@@ -53,7 +53,7 @@ configure(size_t columns)
 BF16_KERNEL void
 multiply_few_groups(const char *const w[2], const HartBf16X *x, size_t group, size_t n, bool begin)
 {
-	size_t		x_bytes = x->m * LINE;
+	size_t		columns = hart_bf16_strip_rows(x->m);
 
 	if (begin)
 	{
@@ -66,7 +66,7 @@ multiply_few_groups(const char *const w[2], const HartBf16X *x, size_t group, si
 		_tile_loadd(7, w[1] + g * BLOCK, LINE);
 		for (int t = x->terms - 1; t >= 0; t--)
 		{
-			_tile_loadd(4, x->packed + ((group + g) * x->terms + t) * x_bytes, 4 * x->m);
+			_tile_loadd(4, x->packed + ((group + g) * x->terms + t) * columns * LINE, 4 * columns);
 			_tile_dpbf16ps(0, 6, 4);
 			_tile_dpbf16ps(1, 7, 4);
 		}
@@ -339,7 +339,7 @@ multiply(const HartBf16Rows *w, const HartBf16X *x, float *y, size_t ldy, void *
 	char	   *strips = (char *) (sums + HART_BF16_SUMS);
 	Result		to = {x->m, w->n, y, ldy, 1, false};
 
-	configure(x->m < STRIP ? x->m : STRIP);
+	configure(hart_bf16_strip_rows(x->m));
 	if (x->m <= STRIP)
 		multiply_few(w, x, to, sums, strips);
 	else
@@ -383,7 +383,7 @@ BF16_KERNEL void
 pack_x(const HartBf16X *to, const float *x, size_t i)
 {
 	size_t		m = to->m - i < STRIP ? to->m - i : STRIP;
-	size_t		columns = to->m < STRIP ? to->m : STRIP;
+	size_t		columns = hart_bf16_strip_rows(to->m);
 	char	   *strip = to->packed + i * hart_bf16_groups(to->cols) * to->terms * LINE;
 	const float *from = x + i * to->cols;
 
