@@ -79,7 +79,9 @@ SELECT is_empty($$
     WHERE n = 30 AND pg_temp.computed(format('pg_temp.in_a_crowd(%L, pg_temp.some_tokens(%s, 1), %s)', model, n, crowd - n), kernel, 2) <> logits $$,
     'a text among hundreds of rows, with each set of kernels');
 
-SELECT is((SELECT count(DISTINCT (model, logits)) FROM whole WHERE n = 12), (SELECT count(*) FROM whole WHERE n = 12), 'sets of kernels differ by rounding, so that each was really tried');
+-- the set with AMX is that with AVX-512 but for bf16 weights, which only one of these models has
+SELECT is_empty('SELECT model, logits FROM whole WHERE n = 12 AND (kernel <> ''amx'' OR model = ''qwen2'') GROUP BY 1, 2 HAVING count(*) > 1',
+                'sets of kernels differ by rounding, so that each was really tried');
 SELECT cmp_ok(count(*), '>=', 1::bigint, 'there is a set of kernels') FROM kernel;
 
 SELECT * FROM finish();

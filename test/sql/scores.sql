@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/kernels.sql
-SELECT plan(32);
+SELECT plan(33);
 SET LOCAL jit = off;
 
 -- By hand: exp(0) and exp(ln 3) make probabilities of 1/4 and 3/4
@@ -48,7 +48,7 @@ SELECT is_empty(format($$ SELECT made.n, s.* FROM made, (SELECT set_config('hart
                           WHERE e.n = made.n AND e.token = targets[s.row_no] AND (abs(e.logprob - s.logprob) > 2e-6 OR abs(e.entropy - s.entropy) > 2e-6 OR e.rank <> s.rank OR kernel IS NULL) $$, kernel),
                 'score_rows is the plain SQL, by ' || kernel)
 FROM pg_temp.kernels() AS kernel
-UNION ALL SELECT pass('this processor has fewer kernels') FROM generate_series(1, 3 - (SELECT count(*)::int FROM pg_temp.kernels()));
+UNION ALL SELECT pass('this processor has fewer kernels') FROM generate_series(1, 4 - (SELECT count(*)::int FROM pg_temp.kernels()));
 SELECT set_config('hart.kernel', 'auto', true) AS kernel \gset
 SELECT is((SELECT count(*) FROM made, hart.score_rows(m, targets)), (SELECT count(*) FROM (SELECT DISTINCT n, row_no FROM logit) AS rows), 'as many scores as rows');
 

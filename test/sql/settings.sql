@@ -1,21 +1,21 @@
--- The settings hart.kernel, hart.threads, hart.kv_cache_limit, hart.pin_percent, hart.prefix_cache, hart.tile_encoding, hart.model, hart.model_directory and hart.geometry_python.
+-- The settings hart.kernel, hart.activations, hart.threads, hart.kv_cache_limit, hart.pin_percent, hart.prefix_cache, hart.tile_encoding, hart.model, hart.model_directory and hart.geometry_python.
 BEGIN;
 \ir include/errors.sql
 \ir include/kernels.sql
-SELECT plan(53);
+SELECT plan(57);
 
 -- The library defines its settings when it is loaded
 SELECT is(hart.library_version(), (SELECT extversion FROM pg_extension WHERE extname = 'hartonomous'), 'library and catalog are of the same version');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%'),
-          '{hart.geometry_python,hart.kernel,hart.kv_cache_limit,hart.model,hart.model_directory,hart.pin_percent,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'settings there are');
+          '{hart.activations,hart.geometry_python,hart.kernel,hart.kv_cache_limit,hart.model,hart.model_directory,hart.pin_percent,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'settings there are');
 SELECT is_empty('SELECT name FROM pg_settings WHERE name LIKE ''hart.%'' AND coalesce(short_desc, '''') !~ ''^[A-Z].*\.$''', 'each has a description');
-SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'user'), '{hart.kernel,hart.kv_cache_limit,hart.model,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'everybody may set these');
+SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'user'), '{hart.activations,hart.kernel,hart.kv_cache_limit,hart.model,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'everybody may set these');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'superuser'), '{hart.geometry_python,hart.model_directory,hart.pin_percent}', 'a superuser may set these');
 SELECT is((SELECT code FROM pg_temp.error_of('SET hart.no_such_setting = 1')), '42602', 'other names are refused');
 
 -- hart.kernel
 SELECT is((SELECT boot_val FROM pg_settings WHERE name = 'hart.kernel'), 'auto', 'the best kernels are the default');
-SELECT is((SELECT enumvals FROM pg_settings WHERE name = 'hart.kernel'), '{auto,portable,avx2,avx512}', 'kernels are named');
+SELECT is((SELECT enumvals FROM pg_settings WHERE name = 'hart.kernel'), '{auto,portable,avx2,avx512,amx}', 'kernels are named');
 SELECT ok('portable' IN (SELECT pg_temp.kernels()), 'the portable kernels are there on every machine');
 SELECT is((SELECT code FROM pg_temp.error_of(format('SET hart.kernel = %L', value))), '22023', format('hart.kernel refuses %s', value))
 FROM unnest(ARRAY['sse', '', 'AVX-512', '1']) AS value;
@@ -28,6 +28,11 @@ SAVEPOINT before;
 SET LOCAL hart.kernel = 'auto';
 ROLLBACK TO before;
 SELECT is(current_setting('hart.kernel'), 'portable', 'a rollback takes it back');
+
+-- hart.activations
+SELECT is((SELECT format('%s %s', boot_val, enumvals) FROM pg_settings WHERE name = 'hart.activations'), 'float32 {float32,bf16}', 'activations are not rounded by default');
+SELECT is((SELECT code FROM pg_temp.error_of(format('SET hart.activations = %L', value))), '22023', format('hart.activations refuses %s', value))
+FROM unnest(ARRAY['f16', '']) AS value;
 
 -- hart.threads
 SELECT is((SELECT format('%s %s %s', boot_val, min_val, max_val) FROM pg_settings WHERE name = 'hart.threads'), '0 0 64', 'as many threads as cores are the default');
@@ -69,7 +74,7 @@ SELECT is(set_config('hart.model', 'naïve "quoted" name', true), 'naïve "quote
 CREATE ROLE hart_test_settings;
 SET LOCAL ROLE hart_test_settings;
 SELECT is((SELECT code FROM pg_temp.error_of(format('SET LOCAL %s', assignment))), sqlstate, format('an ordinary role: SET %s', assignment))
-FROM (VALUES ('hart.threads = 1', NULL), ('hart.kernel = portable', NULL), ('hart.model = ''some''' , NULL), ('hart.prefix_cache = ''1GB''', NULL),
+FROM (VALUES ('hart.threads = 1', NULL), ('hart.kernel = portable', NULL), ('hart.activations = bf16', NULL), ('hart.model = ''some''' , NULL), ('hart.prefix_cache = ''1GB''', NULL),
              ('hart.pin_percent = 10', '42501'), ('hart.model_directory = ''/etc''', '42501'), ('hart.geometry_python = ''/bin/true''', '42501')) AS attempt (assignment, sqlstate);
 RESET ROLE;
 
