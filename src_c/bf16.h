@@ -3,12 +3,12 @@
  *		Products of rows of x by rows of bf16 weights, on the processor's bf16 units.
  *
  * Knows nothing of PostgreSQL.  These units multiply bf16 by bf16 and add up in float32.  The weights are bf16 as
- * they are; x is split in terms of 8 bits each, of which the last one is rounded:
+ * they are; x is split in terms, each the bf16 number nearest to what the terms before it leave:
  *
  *		x = term 0 + term 1 + term 2
  *
- * Three terms are x itself, two have 16 bits of it, and one is x rounded to bf16.  Then x * w is the sum of the products of the terms
- * by w, and each product of two bf16 numbers is exact in float32.
+ * Three terms are x itself, two are off by 2^-17 of it at most, and one is x rounded to bf16.  Then x * w is the sum of the products of the
+ * terms by w, and each product of two bf16 numbers is exact in float32.
  *
  * Columns are taken 32 at a time, a group; those beyond the row's end are 0 on both sides.  A row's part of a group is a line
  * of 64 bytes: dword i holds column i in its low half and column i + 16 in its high half.
@@ -80,7 +80,7 @@ extern const HartBf16Kernels *hart_bf16_kernels;
 
 /*
  * Put in force what goes with a set of hart_kernels: "amx" has AMX; "avx512", where x is to be rounded, AVX512-BF16
- * if the processor has it, which for more terms is no faster than products in float32; others have none
+ * if the processor has it and is fast with it, for one term; others have none
  */
 extern void hart_bf16_select_kernels(const char *name, bool rounded);
 

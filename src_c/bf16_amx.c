@@ -123,6 +123,7 @@ result_from(Result all, size_t i, size_t row)
 	return (Result) {all.m - i, all.n - row, all.y + i * all.ldy + row, all.ldy, 1, all.add};
 }
 
+/* Put a row's sums in y, or add them to it */
 OP void
 put(const Result *to, size_t i, __m512 sum)
 {

@@ -244,7 +244,7 @@ unpack_panel_row(const HartBf16Rows *w, const Panel *panel, size_t r, const Pane
 				_mm512_store_si512(strip + g * HART_BF16_BLOCK + i * HART_BF16_LINE, _mm512_setzero_si512());
 }
 
-/* 16 numbers rounded to bf16, ties to even, in float32; what is finite stays so, NaNs stay NaNs */
+/* 16 numbers rounded to bf16, ties to even: the upper halves of these; what is finite stays so, NaNs stay NaNs */
 OP __m512i
 round_term(__m512 x)
 {
@@ -260,13 +260,13 @@ round_term(__m512 x)
 	return _mm512_mask_or_epi32(rounded, nan, rounded, _mm512_set1_epi32(0x00400000));
 }
 
-/* What cutting numbers to bf16 leaves of them, exactly: nothing of an infinity */
+/* What a term leaves of numbers, exactly: nothing of an infinity */
 OP __m512
-rest_of(__m512 x)
+rest_of(__m512 x, __m512i term)
 {
-	__m512		term = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int) 0xffff0000)));
+	__m512		upper = _mm512_castsi512_ps(_mm512_and_si512(term, _mm512_set1_epi32((int) 0xffff0000)));
 
-	return _mm512_maskz_sub_ps((__mmask16) ~_mm512_fpclass_ps_mask(x, 0x18), x, term);
+	return _mm512_maskz_sub_ps((__mmask16) ~_mm512_fpclass_ps_mask(x, 0x18), x, upper);
 }
 
 /* The lines of all terms of n <= HART_BF16_GROUP columns of a row of x */
@@ -276,15 +276,13 @@ split_line(const float *x, size_t n, int terms, __m512i lines[HART_BF16_MAX_TERM
 	__m512		low = _mm512_maskz_loadu_ps((__mmask16) (n >= 16 ? 0xffff : (1u << n) - 1), x);
 	__m512		high = n <= 16 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps((__mmask16) ((1u << (n - 16)) - 1), x + 16);
 
-	for (int t = 0; t + 1 < terms; t++)
+	for (int t = 0; t < terms; t++)
 	{
-		lines[t] = line_of(_mm512_castps_si512(low), _mm512_castps_si512(high));
-		low = rest_of(low);
-		high = rest_of(high);
+		__m512i		low_term = round_term(low);
+		__m512i		high_term = round_term(high);
+
+		lines[t] = line_of(low_term, high_term);
+		low = rest_of(low, low_term);
+		high = rest_of(high, high_term);
 	}
-	/* the third term has no more than 8 bits */
-	if (terms == HART_BF16_MAX_TERMS)
-		lines[terms - 1] = line_of(_mm512_castps_si512(low), _mm512_castps_si512(high));
-	else
-		lines[terms - 1] = line_of(round_term(low), round_term(high));
 }

@@ -34,6 +34,9 @@ static const struct config_enum_entry kernel_options[] = {
 
 static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512", "amx"};
 
+/* terms of activations that are not rounded: two, whose error disappears in that of sums in float32 (docs/engine.md) */
+#define FLOAT32_TERMS 2
+
 typedef enum
 {
 	ACTIVATIONS_FLOAT32, ACTIVATIONS_BF16
@@ -98,7 +101,7 @@ assign_activations(int newval, void *extra)
 int
 hart_activation_terms(void)
 {
-	return rounded ? 1 : HART_BF16_MAX_TERMS;
+	return rounded ? 1 : FLOAT32_TERMS;
 }
 
 int
@@ -187,7 +190,7 @@ hart_settings_init(void)
 							 PGC_USERSET, 0, check_kernel, assign_kernel, NULL);
 	DefineCustomEnumVariable("hart.activations",
 							 "What is multiplied with bf16 weights: activations as they are, or rounded to bf16.",
-							 "bf16 is for processors with AMX or AVX512-BF16; without them activations stay float32.", &activations,
+							 "bf16 is for processors with AMX, and AMD's with AVX512-BF16; on others activations stay float32.", &activations,
 							 ACTIVATIONS_FLOAT32, activation_options,
 							 PGC_USERSET, 0, NULL, assign_activations, NULL);
 	DefineCustomIntVariable("hart.pin_percent",
