@@ -34,9 +34,6 @@ static const struct config_enum_entry kernel_options[] = {
 
 static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512", "amx"};
 
-/* terms of activations that are not rounded: two, whose error disappears in that of sums in float32 (docs/engine.md) */
-#define FLOAT32_TERMS 2
-
 typedef enum
 {
 	ACTIVATIONS_FLOAT32, ACTIVATIONS_BF16
@@ -101,7 +98,7 @@ assign_activations(int newval, void *extra)
 int
 hart_activation_terms(void)
 {
-	return rounded ? 1 : FLOAT32_TERMS;
+	return rounded ? 1 : HART_BF16_MAX_TERMS;
 }
 
 int
