@@ -191,6 +191,16 @@ def same_piece(ours, theirs):
     return ours == theirs or theirs == "\ufffd" * (len(theirs) - len(ours)) + ours
 
 
+def same_pieces(ours, theirs):
+    """Equal, but for that: only after a text that ends in two broken characters, and one fewer than it ends in at most."""
+    for i, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+        before = "".join(ours[:i])
+        broken = len(before) - len(before.rstrip("\ufffd"))
+        if our != their and not (same_piece(our, their) and len(their) - len(our) < broken):
+            return False
+    return True
+
+
 @pytest.mark.parametrize("model", ["demo", "llama3"])
 def test_texts_of_any_tokens(session, libraries, model):
     """As the library decodes them; the pieces of a text are the text."""
@@ -200,7 +210,7 @@ def test_texts_of_any_tokens(session, libraries, model):
     for ids in cases:
         text, texts, library_text, library_texts = session.all(whole, ids, model)[0]
         assert text == library_text, ids
-        assert len(texts) == len(library_texts) and all(map(same_piece, texts, library_texts)), ids
+        assert same_pieces(texts, library_texts), ids
     for ids in cases:
         at = draw.randrange(len(ids) + 1)
         ours, theirs = session.all("SELECT hart.detokenize_continuation(p, i, m), hart.library_detokenize_continuation(p, i, m) FROM (SELECT %s::int[] AS p, %s::int[] AS i, %s AS m) AS q", ids[:at], ids[at:], model)[0]
