@@ -15,6 +15,7 @@
 #define BF16_TARGET __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,fma")))
 
 #include "bf16_avx512_pack.h"
+#include "bf12_cursor.h"
 #include "avx512_transpose.h"
 
 #define STRIP HART_BF16_STRIP
@@ -249,6 +250,68 @@ multiply_few(const HartBf16Rows *w, const HartBf16X *x, Result y, float *sums, c
 	}
 }
 
+/* Whether rows of weights are whole blocks of 12-bit tiles */
+OP bool
+in_blocks(const HartBf16Rows *w)
+{
+	return w->format == HART_BF12 && w->cols % HART_BF12_BLOCK == 0 && w->first % HART_BF12_BLOCK == 0;
+}
+
+/*
+ * The same of rows that are whole blocks of 12-bit tiles: a panel is as wide as a block, so that two of them and what they are made of fit the L1 cache.
+ */
+BF16_KERNEL void
+multiply_few_blocks(const HartBf16Rows *w, const HartBf16X *x, Result y, float *sums, char *strips)
+{
+	enum
+	{
+		groups = HART_BF12_BLOCK / HART_BF16_GROUP,
+		share = PAIR / groups
+	};
+	Bf12Places	places = bf12_places();
+	Bf12Cursor	cursors[PAIR];
+	size_t		index;
+	const char *const *last = w->tiles + tile_of(w, w->first + w->n * w->cols - 1, &index);
+	char	   *halves[2] = {strips, strips + 2 * groups * BLOCK};
+	Panel		panel = few_panel(w, 0, 0, halves[0]);
+
+	for (size_t r = 0; r < panel.n_rows; r++)
+	{
+		cursors[r] = open_cursor(w, w->first + r * panel.row_step * w->cols);
+		for (int i = 0; i < BLOCKS_AHEAD; i++)
+			call_ahead(&cursors[r], last);
+	}
+	for (size_t r = 0; r < panel.n_rows; r++)
+		unpack_block(&cursors[r], &places, last, panel.strips + r / STRIP * groups * BLOCK + r % STRIP * LINE);
+
+	while (panel.n_rows > 0)
+	{
+		size_t		end = panel.col + HART_BF12_BLOCK;
+		bool		begin = panel.col % HART_BF16_DEPTH == 0;
+		Panel		next = end < w->cols ? few_panel(w, panel.row, end, halves[1]) : few_panel(w, panel.row + 1, 0, halves[1]);
+		const char *const pair[2] = {panel.strips, panel.n_rows > STRIP ? panel.strips + groups * BLOCK : panel.strips};
+
+		for (size_t g = 0; g < groups; g++)
+		{
+			const char *const at[2] = {pair[0] + g * BLOCK, pair[1] + g * BLOCK};
+			size_t		to = next.n_rows < (g + 1) * share ? next.n_rows : (g + 1) * share;
+
+			for (size_t r = g * share; r < to; r++)
+				unpack_block(&cursors[r], &places, last, next.strips + r / STRIP * groups * BLOCK + r % STRIP * LINE);
+			multiply_few_groups(at, x, panel.col / HART_BF16_GROUP + g, 1, begin && g == 0);
+		}
+		if (end % HART_BF16_DEPTH == 0 || end == w->cols)
+		{
+			bool		add = end > HART_BF16_DEPTH;
+			const Result results[2] = {few_result(&y, &panel, 0, add), few_result(&y, &panel, 1, add)};
+
+			finish_few(x, sums, results);
+		}
+		halves[1] = panel.strips;
+		panel = next;
+	}
+}
+
 /* Sums that were taken out of the tiles, and where they belong; those of strips that are not there have no rows */
 typedef struct
 {
@@ -341,7 +404,9 @@ multiply(const HartBf16Rows *w, const HartBf16X *x, float *y, size_t ldy, void *
 	Result		to = {x->m, w->n, y, ldy, 1, false};
 
 	configure(hart_bf16_strip_rows(x->m));
-	if (x->m <= STRIP)
+	if (x->m <= STRIP && in_blocks(w))
+		multiply_few_blocks(w, x, to, sums, strips);
+	else if (x->m <= STRIP)
 		multiply_few(w, x, to, sums, strips);
 	else
 		multiply_many(w, x, to, sums, strips);

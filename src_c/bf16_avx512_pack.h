@@ -30,43 +30,72 @@ exponents_of(const char *tile)
 }
 
 /*
+ * Constants of bf12_line, of the exponent codes and the mantissas of a block. In registers: the compiler would make them anew for every block, with the
+ * instructions that unpacking is short of.
+ */
+typedef struct
+{
+	__m512i		codes[4];		/* of group q: where the nibbles of its dwords begin */
+	__m512i		mantissas[2];	/* of even and odd groups: the bytes of its dwords */
+	__m512i		mask;			/* signs and mantissas */
+} Bf12Places;
+
+OP __m512i
+in_register(__m512i v)
+{
+	__asm__("" : "+v"(v));
+	return v;
+}
+
+OP Bf12Places
+bf12_places(void)
+{
+	__m512i		quarters = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+	Bf12Places	places;
+
+	/* bytes 0 and 2 of each dword: what begins with its nibble 2 q, and with 2 q + 1 */
+	UNROLL for (int q = 0; q < 4; q++)
+	{
+		uint64_t	nibbles = (uint64_t) (8 * q) | (uint64_t) (8 * q + 4) << 16;
+
+		places.codes[q] = in_register(_mm512_set1_epi64((long long) (nibbles | (nibbles + 0x00200020) << 32)));
+	}
+	/* bytes b, b + 1, b + 1, b + 2 of each dword for b = 0 or 2: a mantissa, the byte with its sign, and the same for the next row */
+	places.mantissas[0] = in_register(_mm512_add_epi32(_mm512_set1_epi32(0x02010100), quarters));
+	places.mantissas[1] = in_register(_mm512_add_epi32(_mm512_set1_epi32(0x00030302), quarters));
+	places.mask = in_register(_mm512_set1_epi32((int) 0x807f807f));
+	return places;
+}
+
+/*
  * The line of group q of a block of 128 weights, exceptions as if they were none. Low and high halves are the rows 2 q and 2 q + 1 of bf12.h.
  * q is a constant in every call.
  *
  * What looks up an exponent has 5 bits, the code and one more that may be anything: the table stands there twice.
  */
 OP __m512i
-bf12_line(const char *block, __m512i exponents, int q)
+bf12_line(const char *block, __m512i exponents, const Bf12Places *places, int q)
 {
 	__m512i		codes = _mm512_loadu_si512(block);
 	__m512i		mantissas = _mm512_loadu_si512(block + 64 + 64 * (q / 2));
-	/* bytes 0 and 2 of each dword: what begins with its nibble 2 q, and with 2 q + 1 */
-	uint64_t	nibbles = (uint64_t) (8 * q) | (uint64_t) (8 * q + 4) << 16;
-	__m512i		shifts = _mm512_set1_epi64((long long) (nibbles | (nibbles + 0x00200020) << 32));
-	/* bytes b, b + 1, b + 1, b + 2 of each dword for b = 0 or 2: a mantissa, the byte with its sign, and the same for the next row */
-	__m512i		bytes = _mm512_add_epi32(_mm512_set1_epi32(q % 2 == 0 ? 0x02010100 : 0x00030302),
-										 _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c)));
 
 	/* exponents | (mantissas & mask) */
-	return _mm512_ternarylogic_epi32(_mm512_permutexvar_epi16(_mm512_multishift_epi64_epi8(shifts, codes), exponents),
-									 _mm512_shuffle_epi8(mantissas, bytes), _mm512_set1_epi32((int) 0x807f807f), 0xf8);
+	return _mm512_ternarylogic_epi32(_mm512_permutexvar_epi16(_mm512_multishift_epi64_epi8(places->codes[q], codes), exponents),
+									 _mm512_shuffle_epi8(mantissas, places->mantissas[q % 2]), places->mask, 0xf8);
 }
 
-/* The line of any one group, which is none of a constant number */
-OP __m512i
-bf12_any_line(const char *block, __m512i exponents, size_t q)
+/* The lines of groups q to end - 1 of a block, which are no constant numbers, HART_BF16_BLOCK apart */
+OP void
+bf12_some_lines(const char *block, __m512i exponents, const Bf12Places *places, size_t q, size_t end, char *to)
 {
-	switch (q)
-	{
-		case 0:
-			return bf12_line(block, exponents, 0);
-		case 1:
-			return bf12_line(block, exponents, 1);
-		case 2:
-			return bf12_line(block, exponents, 2);
-		default:
-			return bf12_line(block, exponents, 3);
-	}
+	if (q <= 0 && end > 0)
+		_mm512_store_si512(to - q * HART_BF16_BLOCK, bf12_line(block, exponents, places, 0));
+	if (q <= 1 && end > 1)
+		_mm512_store_si512(to + (1 - q) * HART_BF16_BLOCK, bf12_line(block, exponents, places, 1));
+	if (q <= 2 && end > 2)
+		_mm512_store_si512(to + (2 - q) * HART_BF16_BLOCK, bf12_line(block, exponents, places, 2));
+	if (end > 3)
+		_mm512_store_si512(to + (3 - q) * HART_BF16_BLOCK, bf12_line(block, exponents, places, 3));
 }
 
 /* Put the exceptions among n weights from number index on in their places */
@@ -92,32 +121,32 @@ OP void
 unpack_bf12(const char *tile, size_t index, size_t n, char *to, const char *ahead)
 {
 	__m512i		exponents = exponents_of(tile);
-	size_t		end = index + n;
+	Bf12Places	places = bf12_places();
+	const char *block = hart_bf12_block(tile, index);
+	size_t		left = n / HART_BF16_GROUP;
+	size_t		skipped = index % HART_BF12_BLOCK / HART_BF16_GROUP;
 	char	   *line = to;
 
-	for (size_t at = index; at < end;)
+	if (skipped > 0)
 	{
-		const char *block = hart_bf12_block(tile, at);
+		size_t		taken = left < 4 - skipped ? left : 4 - skipped;
 
-		if (at % HART_BF12_BLOCK == 0 && end - at >= HART_BF12_BLOCK)
-		{
-			UNROLL for (int i = 0; i < HART_BF12_BLOCK_BYTES; i += 64)
-				_mm_prefetch(ahead + i, _MM_HINT_T1);
-			ahead += HART_BF12_BLOCK_BYTES;
-			_mm512_store_si512(line, bf12_line(block, exponents, 0));
-			_mm512_store_si512(line + HART_BF16_BLOCK, bf12_line(block, exponents, 1));
-			_mm512_store_si512(line + 2 * HART_BF16_BLOCK, bf12_line(block, exponents, 2));
-			_mm512_store_si512(line + 3 * HART_BF16_BLOCK, bf12_line(block, exponents, 3));
-			at += HART_BF12_BLOCK;
-			line += 4 * HART_BF16_BLOCK;
-		}
-		else
-		{
-			_mm512_store_si512(line, bf12_any_line(block, exponents, at % HART_BF12_BLOCK / HART_BF16_GROUP));
-			at += HART_BF16_GROUP;
-			line += HART_BF16_BLOCK;
-		}
+		bf12_some_lines(block, exponents, &places, skipped, skipped + taken, line);
+		block += HART_BF12_BLOCK_BYTES;
+		line += taken * HART_BF16_BLOCK;
+		left -= taken;
 	}
+	for (; left >= 4; left -= 4)
+	{
+		UNROLL for (int i = 0; i < HART_BF12_BLOCK_BYTES; i += 64)
+			_mm_prefetch(ahead + i, _MM_HINT_T1);
+		UNROLL for (int q = 0; q < 4; q++)
+			_mm512_store_si512(line + q * HART_BF16_BLOCK, bf12_line(block, exponents, &places, q));
+		ahead += HART_BF12_BLOCK_BYTES;
+		block += HART_BF12_BLOCK_BYTES;
+		line += 4 * HART_BF16_BLOCK;
+	}
+	bf12_some_lines(block, exponents, &places, 0, left, line);
 	if (hart_bf12_n_exceptions(tile) > 0)
 		place_exceptions(tile, index, n, to);
 }
