@@ -1,4 +1,4 @@
--- The likeliest of many texts. The search in the prefix tree of their tokens is PL/Python (hartonomous_server/choices.py): it says
+-- The likeliest of many texts. The search in the prefix tree of their tokens is PL/Python (hartonomous_server/choice_search.py): it says
 -- which tokens to run; the model runs them here.
 
 CREATE FUNCTION hart.open_choices(prompt integer[], choices text[], model text, max_positions integer, every boolean) RETURNS integer
@@ -50,7 +50,7 @@ BEGIN
     RETURN search;
 END $$;
 COMMENT ON FUNCTION hart.search_choices(integer[], text[], text, boolean) IS
-    'run the model until the likeliest choice is certain, or every one has its likelihood; hart.found_choices of the result tells';
+    'run the model until the likeliest choice is certain or hart.choice_tokens makes do with a likely one, or until every one has its likelihood; hart.found_choices of the result tells';
 
 CREATE FUNCTION hart.choose(prompt_tokens integer[], choices text[], model text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000 SET search_path = pg_catalog, pg_temp AS $$

@@ -6,6 +6,11 @@ LANGUAGE c STABLE PARALLEL UNSAFE COST 100 AS 'MODULE_PATHNAME', 'hart_tokenize'
 COMMENT ON FUNCTION hart.tokenize(text, text, bool) IS
 'token ids of a text, special tokens recognised, and added as the model''s tokenizer does unless told not to';
 
+CREATE FUNCTION hart.tokenize_plain(texts text[], model text DEFAULT NULL, OUT tokens int[], OUT lengths int[])
+LANGUAGE c STABLE PARALLEL UNSAFE COST 10000 AS 'MODULE_PATHNAME', 'hart_tokenize_plain';
+COMMENT ON FUNCTION hart.tokenize_plain(text[], text) IS
+'token ids of many texts, one behind the other, and how many each has; NULL for a text that has none here and is for the library: one with an added token, or any when the model''s tokenizer is the library''s';
+
 CREATE FUNCTION hart.detokenize(tokens int[], model text DEFAULT NULL) RETURNS text
 LANGUAGE c STABLE PARALLEL UNSAFE COST 100 AS 'MODULE_PATHNAME', 'hart_detokenize';
 COMMENT ON FUNCTION hart.detokenize(int[], text) IS

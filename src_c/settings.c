@@ -65,6 +65,7 @@ static int	tile_encoding = TILES_AUTO;
 static int	kernel = KERNEL_AUTO;
 static int	activations = ACTIVATIONS_FLOAT32;
 static bool rounded = false;		/* what activations says, while it is being set */
+static int	choice_tokens = -1;
 static char *default_model = NULL;
 static char *model_directory = NULL;
 static char *geometry_python = NULL;
@@ -205,6 +206,11 @@ hart_settings_init(void)
 							"Running contexts and remembered prompts together; the prompts make way.", &hart_kv_cache_limit,
 							1024, 1, MAX_KILOBYTES / 1024,
 							PGC_USERSET, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("hart.choice_tokens",
+							"Most tokens that a search among choices runs before it is content with a likely one.",
+							"0 means as many as the certain answer takes, -1 as many as suit the size of the model.", &choice_tokens,
+							-1, -1, INT_MAX,
+							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("hart.tile_encoding",
 							 "How hart.ingest_model stores weights.",
 							 "auto packs each tensor that can be packed without loss; plain keeps the bytes of the checkpoint.", &tile_encoding,

@@ -1,6 +1,6 @@
 /*
  * tokenize.c
- *	  hart.tokenize: a text as token ids.
+ *	  hart.tokenize: a text as token ids; hart.tokenize_plain: many texts.
  *
  * In the order of the library: added tokens are found in the text; what is between them is normalized; added tokens are found in that; what is
  * between these is cut into words by the patterns; the bytes of each word are merged. A text that holds characters about which versions of
@@ -9,6 +9,7 @@
 #include "tokenizer.h"
 
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -16,11 +17,13 @@
 #include "normalize.h"
 
 PG_FUNCTION_INFO_V1(hart_tokenize);
+PG_FUNCTION_INFO_V1(hart_tokenize_plain);
 
 typedef struct Encoding
 {
 	HartTokenizer *tokenizer;
 	HartBpe    *bpe;
+	bool		plain;			/* texts with added tokens are for the library */
 	HartIds		out;
 } Encoding;
 
@@ -97,6 +100,8 @@ split(Encoding *e, const HartByteTrie *added, const char *text, size_t length, S
 			at++;
 			continue;
 		}
+		if (e->plain)
+			return false;
 		if (!next(e, done, at - done, 0))
 			return false;
 		hart_ids_append(&e->out, &token, 1);
@@ -118,6 +123,20 @@ normalize(Encoding *e, const char *text, size_t length, int level)
 	if (normalized != text)
 		pfree(unconstify(char *, normalized));
 	return done;
+}
+
+/* Append the tokens of a text; false, with nothing appended, when it is for the library */
+static bool
+encode(Encoding *e, text *input)
+{
+	const char *bytes = VARDATA_ANY(input);
+	size_t		length = VARSIZE_ANY_EXHDR(input);
+	int64		before = e->out.n;
+
+	if (hart_is_settled(bytes, length) && split(e, e->tokenizer->added, bytes, length, normalize))
+		return true;
+	e->out.n = before;
+	return false;
 }
 
 static ArrayType *
@@ -156,15 +175,12 @@ hart_tokenize(PG_FUNCTION_ARGS)
 	e.tokenizer = hart_tokenizer(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
 	if (e.tokenizer)
 	{
-		text	   *input = PG_GETARG_TEXT_PP(0);
-		const char *bytes = VARDATA_ANY(input);
-		size_t		length = VARSIZE_ANY_EXHDR(input);
 		bool		add_special = PG_GETARG_BOOL(2);
 
 		e.bpe = hart_bpe_begin(e.tokenizer);
 		if (add_special)
 			hart_ids_append(&e.out, e.tokenizer->prefix, e.tokenizer->n_prefix);
-		done = hart_is_settled(bytes, length) && split(&e, e.tokenizer->added, bytes, length, normalize);
+		done = encode(&e, PG_GETARG_TEXT_PP(0));
 		if (add_special)
 			hart_ids_append(&e.out, e.tokenizer->suffix, e.tokenizer->n_suffix);
 		hart_bpe_end(e.bpe);
@@ -172,4 +188,53 @@ hart_tokenize(PG_FUNCTION_ARGS)
 	if (!done)
 		return hart_call_library(fcinfo, "hart.library_tokenize(pg_catalog.text, pg_catalog.text, pg_catalog.bool)");
 	PG_RETURN_ARRAYTYPE_P(as_array(&e.out));
+}
+
+/* Append the tokens of each text, and note how many they are; NULL stays for those that are for the library */
+static void
+encode_all(Encoding *e, const Datum *texts, const bool *absent, int n, Datum *lengths, bool *left)
+{
+	e->bpe = hart_bpe_begin(e->tokenizer);
+	for (int i = 0; i < n; i++)
+	{
+		int64		before = e->out.n;
+
+		CHECK_FOR_INTERRUPTS();
+		left[i] = absent[i] || !encode(e, DatumGetTextPP(texts[i]));
+		lengths[i] = Int32GetDatum((int32) (e->out.n - before));
+	}
+	hart_bpe_end(e->bpe);
+}
+
+/* hart.tokenize_plain(texts text[], model text) → (tokens int[], lengths int[]) */
+Datum
+hart_tokenize_plain(PG_FUNCTION_ARGS)
+{
+	ArrayType  *texts;
+	Encoding	e = {.plain = true};
+	Datum	   *elements;
+	Datum	   *lengths;
+	bool	   *absent;
+	bool	   *left;
+	int			n;
+	int			lower = 1;
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false};
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	texts = PG_GETARG_ARRAYTYPE_P(0);
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	deconstruct_array(texts, TEXTOID, -1, false, TYPALIGN_INT, &elements, &absent, &n);
+	lengths = palloc0(sizeof(Datum) * Max(n, 1));
+	left = palloc(sizeof(bool) * Max(n, 1));
+	memset(left, true, n);
+	e.tokenizer = hart_tokenizer(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
+	if (e.tokenizer)
+		encode_all(&e, elements, absent, n, lengths, left);
+	values[0] = PointerGetDatum(as_array(&e.out));
+	values[1] = PointerGetDatum(construct_md_array(lengths, left, n > 0 ? 1 : 0, &n, &lower, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -90,6 +90,12 @@ def next_piece(plpy, GD, text, token, stop, ends):
 
 def session_tokenizer(plpy, GD, model):
     """The model's tokenizer, from the session's cache when the stored file is still the same; and vocab_size."""
+    key, vocab_size = stored_tokenizer(plpy, GD, model)
+    return cached_tokenizer(plpy, GD, key), vocab_size
+
+
+def stored_tokenizer(plpy, GD, model):
+    """What the model's tokenizer is known by, (model_id, sha256) of its file; and vocab_size."""
     found = rows(
         plpy,
         GD,
@@ -100,7 +106,7 @@ def session_tokenizer(plpy, GD, model):
     )
     if not found:
         raise HartError("the model has no tokenizer", DATA_CORRUPTED, hint="Drop the model and ingest it again.")
-    return cached_tokenizer(plpy, GD, (found[0]["model_id"], bytes(found[0]["sha256"]))), found[0]["vocab_size"]
+    return (found[0]["model_id"], bytes(found[0]["sha256"])), found[0]["vocab_size"]
 
 
 def cached_tokenizer(plpy, GD, key):

@@ -94,6 +94,25 @@ def test_fuzz(session, libraries, model):
 
 
 @pytest.mark.parametrize("model", NAMES)
+def test_many_texts_without_special_tokens(session, libraries, model):
+    """As the library does it when names of special tokens are plain text; those that hold an added token are left to it."""
+    library, texts = libraries[model], ["", " ", *kinds.fuzzed(NAMES.index(model), 1500)]
+    tokens, lengths = session.all("SELECT tokens, lengths FROM hart.tokenize_plain(%s, %s)", texts, model)[0]
+    assert not has_python(session)
+    library.encode_special_tokens = True
+    try:
+        theirs = [e.ids for e in library.encode_batch(texts, add_special_tokens=False)]
+    finally:
+        library.encode_special_tokens = False
+    assert len(lengths) == len(texts) and sum(length is None for length in lengths) < len(texts) / 2
+    ours = iter(tokens)
+    assert all([next(ours) for _ in range(length)] == wanted for length, wanted in zip(lengths, theirs) if length is not None)
+    assert next(ours, None) is None
+    added = [token.content for token in library.get_added_tokens_decoder().values()]
+    assert session.one("SELECT lengths FROM hart.tokenize_plain(%s, %s)", [f"a{name}b" for name in added], model) == [None] * len(added)
+
+
+@pytest.mark.parametrize("model", NAMES)
 def test_mixed_languages(session, libraries, model):
     """A text that is more than the session remembers words and merges of; and back."""
     text = kinds.mixed(NAMES.index(model), 100_000)

@@ -138,6 +138,47 @@ def test_choices_from_a_query(conn, model):
     assert again == chosen
 
 
+@pytest.mark.parametrize("bound, certain", [(1, False), (7, False), (300, False), (100_000, True), (0, True)])
+def test_bound(db, bound, certain):
+    """Beyond the bound a search settles for a likely choice, and says so once. Of random words none stands out."""
+    rng = random.Random(3)
+    choices = ["".join(rng.choices("abcdefghijkl", k=8)) for _ in range(1500)]
+    with db.connect() as session:
+        model = db.model("llama_odd")
+        scores = dict(session.all("SELECT choice, logprob FROM hart.choice_scores('x', %s, %s)", choices, model))
+        session.execute(f"SET hart.choice_tokens = {bound}")
+        session.said.clear()
+        with session.transaction():
+            session.execute("SET TRANSACTION READ ONLY")
+            chosen = session.one("SELECT hart.choose(hart.tokenize('x', %s), %s, %s)", model, choices, model)
+        notice = ("NOTICE", f"the likeliest of 1500 choices is not certain after {bound} tokens", "Set hart.choice_tokens higher, or to 0 for a certain answer.")
+        assert session.said == ([] if certain else [notice])
+        likelier = sum(score > scores[chosen] + TOLERANCE for score in scores.values())
+        assert likelier == 0 if certain else likelier < 30, "of choices that are about equally likely"
+
+
+def test_the_beam_may_be_certain(db):
+    """Where a beam leaves out nothing that could be likelier, nothing is said."""
+    with db.connect() as session:
+        session.execute("SET hart.choice_tokens = 1")
+        model = db.model("llama_odd")
+        session.one("SELECT hart.choose(hart.tokenize('x', %s), '{ab,ac,b,cde}', %s)", model, model)
+        assert session.said == []
+
+
+def test_little_memory(conn, db):
+    """With memory for the keys and values of few nodes the answer is the same."""
+    model = db.model("llama_odd")
+    choices = ["".join(letters) for letters in itertools.product("abcdefghijkl", repeat=3)]
+    call = "SELECT hart.choose(hart.tokenize('x', %s), %s, %s)", model, choices, model
+    before = conn.one(*call)
+    try:
+        conn.execute("SET hart.prefix_cache = 0; SET hart.kv_cache_limit = '1MB'")
+        assert conn.one(*call) == before
+    finally:
+        conn.execute("RESET hart.prefix_cache; RESET hart.kv_cache_limit")
+
+
 @pytest.mark.parametrize("choices, sqlstate", [
     (None, "22004"), ([], "22023"), (["a", None], "22004"), (["a", ""], "22023"), ([["a"], ["b"]], "22023"),
     (["a", "é"], "22023"), (["a" * 600], "54000")])

@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(48);
+SELECT plan(57);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', positions => 40) AS model_id \gset
@@ -68,6 +68,22 @@ SELECT is(ARRAY(SELECT ROW(step, token_id, piece)::text FROM hart.generate_strea
           'a row for each token, with the text in the last');
 SELECT is((SELECT round(sum(s.logprob)::numeric, 4) FROM hart.generate_stream('Hello', 1, 'm', choices => '{yes,no,maybe}') AS s), round(logprob::numeric, 4), 'and their log-probabilities') FROM chosen WHERE prompt_no = 1;
 SELECT results_eq('SELECT text, cardinality(tokens) FROM hart.generate_many(''{Hello}'', 1, ''m'', choices => ARRAY[repeat(''a'', 30)])', 'VALUES (repeat(''a'', 30), 30)', 'however long it is');
+
+-- A bound: the answer is a choice, and that of a search without one where the bound suffices
+CREATE TEMP TABLE codes AS SELECT array_agg(a || b || c ORDER BY a, b, c) AS choices FROM unnest('{k,l,m,n,o}'::text[]) AS a, unnest('{p,q,r,s}'::text[]) AS b, unnest('{tu,v,w,xyz}'::text[]) AS c;
+CREATE FUNCTION pg_temp.chosen(bound int) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('hart.choice_tokens', bound::text, true);
+    RETURN (SELECT hart.choose(hart.tokenize('Hello', 'm'), choices, 'm') FROM codes);
+END $$;
+SELECT is(pg_temp.chosen(bound), (SELECT choice FROM codes, hart.choice_scores('Hello', choices, 'm') LIMIT 1), format('hart.choice_tokens = %s finds the likeliest', bound)) FROM unnest('{0,-1,100000}'::int[]) AS bound;
+SELECT ok(pg_temp.chosen(bound) = ANY (choices), format('hart.choice_tokens = %s finds a choice', bound)) FROM codes, unnest('{1,10}'::int[]) AS bound;
+SET LOCAL hart.choice_tokens = 1;
+SELECT is((SELECT count(*) FROM codes, hart.choice_scores('Hello', choices, 'm')), 80::bigint, 'scores are of all, whatever the bound');
+
+-- Many texts at once
+SELECT is((SELECT (tokens, lengths)::text FROM hart.tokenize_plain(texts, 'm')), wanted, description)
+FROM (VALUES ('{AB,NULL,C}'::text[], '({},"{NULL,NULL,NULL}")', 'a tokenizer of the library makes no tokens of many texts'), ('{}', '({},{})', 'nor of none'), (NULL, '(,)', 'nor of a null')) AS v (texts, wanted, description);
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,15 +1,15 @@
--- The settings hart.kernel, hart.activations, hart.threads, hart.kv_cache_limit, hart.pin_percent, hart.prefix_cache, hart.tile_encoding, hart.model, hart.model_directory and hart.geometry_python.
+-- The settings hart.kernel, hart.activations, hart.threads, hart.choice_tokens, hart.kv_cache_limit, hart.pin_percent, hart.prefix_cache, hart.tile_encoding, hart.model, hart.model_directory and hart.geometry_python.
 BEGIN;
 \ir include/errors.sql
 \ir include/kernels.sql
-SELECT plan(57);
+SELECT plan(63);
 
 -- The library defines its settings when it is loaded
 SELECT is(hart.library_version(), (SELECT extversion FROM pg_extension WHERE extname = 'hartonomous'), 'library and catalog are of the same version');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%'),
-          '{hart.activations,hart.geometry_python,hart.kernel,hart.kv_cache_limit,hart.model,hart.model_directory,hart.pin_percent,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'settings there are');
+          '{hart.activations,hart.choice_tokens,hart.geometry_python,hart.kernel,hart.kv_cache_limit,hart.model,hart.model_directory,hart.pin_percent,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'settings there are');
 SELECT is_empty('SELECT name FROM pg_settings WHERE name LIKE ''hart.%'' AND coalesce(short_desc, '''') !~ ''^[A-Z].*\.$''', 'each has a description');
-SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'user'), '{hart.activations,hart.kernel,hart.kv_cache_limit,hart.model,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'everybody may set these');
+SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'user'), '{hart.activations,hart.choice_tokens,hart.kernel,hart.kv_cache_limit,hart.model,hart.prefix_cache,hart.threads,hart.tile_encoding}', 'everybody may set these');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM pg_settings WHERE name LIKE 'hart.%' AND context = 'superuser'), '{hart.geometry_python,hart.model_directory,hart.pin_percent}', 'a superuser may set these');
 SELECT is((SELECT code FROM pg_temp.error_of('SET hart.no_such_setting = 1')), '42602', 'other names are refused');
 
@@ -61,6 +61,11 @@ SELECT is((SELECT format('%s%s %s', boot_val, unit, min_val) FROM pg_settings WH
 SELECT is((SELECT code FROM pg_temp.error_of(format('SET hart.kv_cache_limit = %L', value))), '22023', format('hart.kv_cache_limit refuses %s', value))
 FROM unnest(ARRAY['0', '-1', '1e15', 'all']) AS value;
 
+-- hart.choice_tokens
+SELECT is((SELECT format('%s %s %s', boot_val, min_val, max_val) FROM pg_settings WHERE name = 'hart.choice_tokens'), '-1 -1 2147483647', 'a search among choices is bounded by the size of the model');
+SELECT is((SELECT code FROM pg_temp.error_of(format('SET hart.choice_tokens = %L', value))), '22023', format('hart.choice_tokens refuses %s', value))
+FROM unnest(ARRAY['-2', '2147483648', 'all', '']) AS value;
+
 -- hart.tile_encoding
 SELECT is((SELECT format('%s %s', boot_val, enumvals) FROM pg_settings WHERE name = 'hart.tile_encoding'), 'auto {auto,plain}', 'weights are packed by default');
 SELECT is((SELECT code FROM pg_temp.error_of(format('SET hart.tile_encoding = %L', value))), '22023', format('hart.tile_encoding refuses %s', value))
@@ -74,7 +79,7 @@ SELECT is(set_config('hart.model', 'naïve "quoted" name', true), 'naïve "quote
 CREATE ROLE hart_test_settings;
 SET LOCAL ROLE hart_test_settings;
 SELECT is((SELECT code FROM pg_temp.error_of(format('SET LOCAL %s', assignment))), sqlstate, format('an ordinary role: SET %s', assignment))
-FROM (VALUES ('hart.threads = 1', NULL), ('hart.kernel = portable', NULL), ('hart.activations = bf16', NULL), ('hart.model = ''some''' , NULL), ('hart.prefix_cache = ''1GB''', NULL),
+FROM (VALUES ('hart.threads = 1', NULL), ('hart.kernel = portable', NULL), ('hart.activations = bf16', NULL), ('hart.model = ''some''' , NULL), ('hart.prefix_cache = ''1GB''', NULL), ('hart.choice_tokens = 0', NULL),
              ('hart.pin_percent = 10', '42501'), ('hart.model_directory = ''/etc''', '42501'), ('hart.geometry_python = ''/bin/true''', '42501')) AS attempt (assignment, sqlstate);
 RESET ROLE;
 
