@@ -32,6 +32,7 @@
 #define HART_BF16_LINE 64		/* bytes of a row's part of a group */
 #define HART_BF16_STRIP 16		/* rows that are multiplied together, of either side */
 #define HART_BF16_BLOCK (HART_BF16_STRIP * HART_BF16_LINE)	/* bytes of a group of a strip */
+#define HART_BF16_FEW (2 * HART_BF16_STRIP)	/* rows of x that are few: what takes time is the weights */
 #define HART_BF16_MAX_TERMS 3
 #define HART_BF16_DEPTH 1024	/* columns that are summed at a time */
 #define HART_BF16_PLAIN_TILE 4032	/* weights of a full tile of plain bf16 */
@@ -39,8 +40,8 @@
 /* Bytes of a panel, unpacked rows of weights: half of the L2 cache of processors with AMX */
 #define HART_BF16_PANEL_BYTES (1024 * 1024)
 
-/* Room for the sums of two strips of weights by two of x, twice */
-#define HART_BF16_SUMS (8 * HART_BF16_STRIP * HART_BF16_STRIP)
+/* Room for the sums of two strips of weights by two of x, of 16 such pairs and one more */
+#define HART_BF16_SUMS (17 * 4 * HART_BF16_STRIP * HART_BF16_STRIP)
 
 /* Where rows of weights lie */
 typedef struct HartBf16Rows

@@ -15,7 +15,6 @@
 #define BF16_TARGET __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,fma")))
 
 #include "bf16_avx512_pack.h"
-#include "bf12_cursor.h"
 #include "avx512_transpose.h"
 
 #define STRIP HART_BF16_STRIP
@@ -23,11 +22,15 @@
 #define LINE HART_BF16_LINE
 #define PAIR (2 * STRIP)		/* rows of weights that are multiplied together */
 
-/* Columns of two strips of weights that are unpacked together for few rows of x, a part of HART_BF16_DEPTH: the nearest caches hold that twice */
-#define FEW_COLUMNS 512
-
 /* Rows from the one that is unpacked to the one that is called, for many rows of x */
 #define ROWS_AHEAD 4
+
+/* What was written is in memory: compilers do not all know that instructions on tiles read it */
+OP void
+written(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
 
 /* Tiles of 16 rows: 0 to 3 for sums and 4, 5 for x, with a column for each of so many rows of x, 6, 7 for weights */
 BF16_KERNEL void
@@ -47,41 +50,19 @@ configure(size_t columns)
 		config.rows[tile] = STRIP;
 		config.row_bytes[tile] = (uint16_t) (tile < 6 ? 4 * columns : LINE);
 	}
+	written();
 	_tile_loadconfig(&config);
 }
 
-/* Add to tiles 0 and 1 the products of two strips of weights by few rows of x, for some groups; begin says that these are the first */
-BF16_KERNEL void
-multiply_few_groups(const char *const w[2], const HartBf16X *x, size_t group, size_t n, bool begin)
-{
-	size_t		columns = hart_bf16_strip_rows(x->m);
-
-	if (begin)
-	{
-		_tile_zero(0);
-		_tile_zero(1);
-	}
-	for (size_t g = 0; g < n; g++)
-	{
-		_tile_loadd(6, w[0] + g * BLOCK, LINE);
-		_tile_loadd(7, w[1] + g * BLOCK, LINE);
-		for (int t = x->terms - 1; t >= 0; t--)
-		{
-			_tile_loadd(4, x->packed + ((group + g) * x->terms + t) * columns * LINE, 4 * columns);
-			_tile_dpbf16ps(0, 6, 4);
-			_tile_dpbf16ps(1, 7, 4);
-		}
-	}
-}
-
 /*
- * The same for two strips of x: tiles 0 to 3 are (strip of weights, strip of x). Of what is needed after this, some lines a group are
- * called into the cache.
+ * Add to tiles 0 to 3, (strip of weights, strip of x), the products of two strips of weights by two of x, for some groups; begin says that these are the
+ * first. Of what is needed after this, some lines a group are called into the cache.
  */
 BF16_KERNEL void
-multiply_groups(const char *const w[2], const char *const x[2], int terms, size_t from, size_t to, const char *ahead, size_t lines)
+multiply_groups(const char *const w[2], const char *const x[2], int terms, size_t from, size_t to, bool begin, const char *ahead, size_t lines)
 {
-	if (from == 0)
+	written();
+	if (begin)
 	{
 		_tile_zero(0);
 		_tile_zero(1);
@@ -113,7 +94,6 @@ typedef struct
 	size_t		n;
 	float	   *y;				/* rows ldy apart */
 	size_t		ldy;
-	size_t		step;			/* from one row of weights to the next */
 	bool		add;
 } Result;
 
@@ -121,7 +101,7 @@ typedef struct
 OP Result
 result_from(Result all, size_t i, size_t row)
 {
-	return (Result) {all.m - i, all.n - row, all.y + i * all.ldy + row, all.ldy, 1, all.add};
+	return (Result) {all.m - i, all.n - row, all.y + i * all.ldy + row, all.ldy, all.add};
 }
 
 /* Put a row's sums in y, or add them to it */
@@ -130,20 +110,10 @@ put(const Result *to, size_t i, __m512 sum)
 {
 	__mmask16	columns = (__mmask16) (to->n >= STRIP ? 0xffff : (1u << to->n) - 1);
 	float	   *y = to->y + i * to->ldy;
-	__m512i		places = _mm512_mullo_epi32(_mm512_set1_epi32((int) to->step), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
 
-	if (to->step == 1)
-	{
-		if (to->add)
-			sum = _mm512_add_ps(_mm512_maskz_loadu_ps(columns, y), sum);
-		_mm512_mask_storeu_ps(y, columns, sum);
-	}
-	else
-	{
-		if (to->add)
-			sum = _mm512_add_ps(_mm512_mask_i32gather_ps(sum, columns, places, y, sizeof(float)), sum);
-		_mm512_mask_i32scatter_ps(y, columns, places, sum, sizeof(float));
-	}
+	if (to->add)
+		sum = _mm512_add_ps(_mm512_maskz_loadu_ps(columns, y), sum);
+	_mm512_mask_storeu_ps(y, columns, sum);
 }
 
 /* Of the sums (row of weights, row of x) of one strip of each */
@@ -160,157 +130,7 @@ turn_sums(const float *sums, Result to)
 			put(&to, i, v[i]);
 }
 
-/* Take the sums of two strips of weights by few rows of x out of tiles 0 and 1 */
-BF16_KERNEL void
-finish_few(const HartBf16X *x, float *sums, const Result to[2])
-{
-	__m512i		rows = _mm512_mullo_epi32(_mm512_set1_epi32(STRIP), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-
-	_tile_stored(0, sums, LINE);
-	_tile_stored(1, sums + STRIP * STRIP, LINE);
-	for (int s = 0; s < 2; s++)
-		for (size_t i = 0; i < x->m; i++)
-			put(&to[s], i, _mm512_i32gather_ps(rows, sums + s * STRIP * STRIP + i, sizeof(float)));
-}
-
-/*
- * A panel of up to two strips, for few rows of x: some columns of the rows that begin with a row and lie a step apart, none
- * if the row is that number. Weights that lie far apart come faster out of memory than those of rows that follow one another.
- */
-OP Panel
-few_panel(const HartBf16Rows *w, size_t row, size_t col, char *strips)
-{
-	size_t		step = (w->n + PAIR - 1) / PAIR;
-
-	return (Panel) {row, step, row < step ? (w->n - row + step - 1) / step : 0,
-		col, w->cols - col < FEW_COLUMNS ? w->cols - col : FEW_COLUMNS, strips};
-}
-
-/* The panel after one: the columns that follow, or the next rows */
-OP Panel
-few_after(const HartBf16Rows *w, const Panel *panel, char *strips)
-{
-	size_t		col = panel->col + panel->n_cols;
-
-	return col < w->cols ? few_panel(w, panel->row, col, strips) : few_panel(w, panel->row + 1, 0, strips);
-}
-
-/* The rows of a panel's strip in y */
-OP Result
-few_result(const Result *y, const Panel *panel, size_t strip, bool add)
-{
-	size_t		row = strip * STRIP;
-
-	return (Result) {y->m, panel->n_rows > row ? panel->n_rows - row : 0, y->y + panel->row + row * panel->row_step, y->ldy, panel->row_step, add};
-}
-
-/*
- * Few rows of x. One panel is unpacked while the one before it is multiplied, some groups after each row, as one keeps the vector units busy and
- * the other the tiles; and meanwhile the one after it is called into the cache.
- */
-BF16_KERNEL void
-multiply_few(const HartBf16Rows *w, const HartBf16X *x, Result y, float *sums, char *strips)
-{
-	char	   *const halves[2] = {strips, strips + 2 * hart_bf16_groups(FEW_COLUMNS) * BLOCK};
-	Panel		panel = few_panel(w, 0, 0, halves[0]);
-	Panel		next = few_after(w, &panel, halves[1]);
-
-	for (size_t r = 0; r < panel.n_rows; r++)
-		unpack_panel_row(w, &panel, r, &next);
-	while (panel.n_rows > 0)
-	{
-		size_t		end = panel.col + panel.n_cols;
-		size_t		groups = hart_bf16_groups(panel.n_cols);
-		size_t		group = panel.col / HART_BF16_GROUP;
-		bool		begin = panel.col % HART_BF16_DEPTH == 0;
-		size_t		multiplied = 0;
-		Panel		called = few_after(w, &next, panel.strips);
-
-		for (size_t r = 0; multiplied < groups; r++)
-		{
-			size_t		due = r < next.n_rows ? groups * (r + 1) / next.n_rows : groups;
-			const char *first = panel.strips + multiplied * BLOCK;
-			const char *const pair[2] = {first, panel.n_rows > STRIP ? first + groups * BLOCK : first};
-
-			if (r < next.n_rows)
-				unpack_panel_row(w, &next, r, &called);
-			if (due > multiplied)
-				multiply_few_groups(pair, x, group + multiplied, due - multiplied, begin && multiplied == 0);
-			multiplied = due;
-		}
-		if (end % HART_BF16_DEPTH == 0 || end == w->cols)
-		{
-			bool		add = end > HART_BF16_DEPTH;
-			const Result results[2] = {few_result(&y, &panel, 0, add), few_result(&y, &panel, 1, add)};
-
-			finish_few(x, sums, results);
-		}
-		panel = next;
-		next = called;
-	}
-}
-
-/* Whether rows of weights are whole blocks of 12-bit tiles */
-OP bool
-in_blocks(const HartBf16Rows *w)
-{
-	return w->format == HART_BF12 && w->cols % HART_BF12_BLOCK == 0 && w->first % HART_BF12_BLOCK == 0;
-}
-
-/*
- * The same of rows that are whole blocks of 12-bit tiles: a panel is as wide as a block, so that two of them and what they are made of fit the L1 cache.
- */
-BF16_KERNEL void
-multiply_few_blocks(const HartBf16Rows *w, const HartBf16X *x, Result y, float *sums, char *strips)
-{
-	enum
-	{
-		groups = HART_BF12_BLOCK / HART_BF16_GROUP,
-		share = PAIR / groups
-	};
-	Bf12Places	places = bf12_places();
-	Bf12Cursor	cursors[PAIR];
-	size_t		index;
-	const char *const *last = w->tiles + tile_of(w, w->first + w->n * w->cols - 1, &index);
-	char	   *halves[2] = {strips, strips + 2 * groups * BLOCK};
-	Panel		panel = few_panel(w, 0, 0, halves[0]);
-
-	for (size_t r = 0; r < panel.n_rows; r++)
-	{
-		cursors[r] = open_cursor(w, w->first + r * panel.row_step * w->cols);
-		for (int i = 0; i < BLOCKS_AHEAD; i++)
-			call_ahead(&cursors[r], last);
-	}
-	for (size_t r = 0; r < panel.n_rows; r++)
-		unpack_block(&cursors[r], &places, last, panel.strips + r / STRIP * groups * BLOCK + r % STRIP * LINE);
-
-	while (panel.n_rows > 0)
-	{
-		size_t		end = panel.col + HART_BF12_BLOCK;
-		bool		begin = panel.col % HART_BF16_DEPTH == 0;
-		Panel		next = end < w->cols ? few_panel(w, panel.row, end, halves[1]) : few_panel(w, panel.row + 1, 0, halves[1]);
-		const char *const pair[2] = {panel.strips, panel.n_rows > STRIP ? panel.strips + groups * BLOCK : panel.strips};
-
-		for (size_t g = 0; g < groups; g++)
-		{
-			const char *const at[2] = {pair[0] + g * BLOCK, pair[1] + g * BLOCK};
-			size_t		to = next.n_rows < (g + 1) * share ? next.n_rows : (g + 1) * share;
-
-			for (size_t r = g * share; r < to; r++)
-				unpack_block(&cursors[r], &places, last, next.strips + r / STRIP * groups * BLOCK + r % STRIP * LINE);
-			multiply_few_groups(at, x, panel.col / HART_BF16_GROUP + g, 1, begin && g == 0);
-		}
-		if (end % HART_BF16_DEPTH == 0 || end == w->cols)
-		{
-			bool		add = end > HART_BF16_DEPTH;
-			const Result results[2] = {few_result(&y, &panel, 0, add), few_result(&y, &panel, 1, add)};
-
-			finish_few(x, sums, results);
-		}
-		halves[1] = panel.strips;
-		panel = next;
-	}
-}
+#include "bf16_amx_few.h"
 
 /* Sums that were taken out of the tiles, and where they belong; those of strips that are not there have no rows */
 typedef struct
@@ -365,7 +185,7 @@ multiply_panel(const Panel *panel, const HartBf16X *x, Result y, float *sums)
 
 			for (size_t quarter = 0; quarter < 4; quarter++)
 			{
-				multiply_groups(pair, both, x->terms, quarter * groups / 4, (quarter + 1) * groups / 4, ahead, lines);
+				multiply_groups(pair, both, x->terms, quarter * groups / 4, (quarter + 1) * groups / 4, quarter == 0, ahead, lines);
 				if (taken[1 - now].to[quarter].m > 0)
 					turn_sums(taken[1 - now].sums + quarter * STRIP * STRIP, taken[1 - now].to[quarter]);
 			}
@@ -401,12 +221,10 @@ multiply(const HartBf16Rows *w, const HartBf16X *x, float *y, size_t ldy, void *
 {
 	float	   *sums = scratch;
 	char	   *strips = (char *) (sums + HART_BF16_SUMS);
-	Result		to = {x->m, w->n, y, ldy, 1, false};
+	Result		to = {x->m, w->n, y, ldy, false};
 
 	configure(hart_bf16_strip_rows(x->m));
-	if (x->m <= STRIP && in_blocks(w))
-		multiply_few_blocks(w, x, to, sums, strips);
-	else if (x->m <= STRIP)
+	if (x->m <= HART_BF16_FEW)
 		multiply_few(w, x, to, sums, strips);
 	else
 		multiply_many(w, x, to, sums, strips);

@@ -259,14 +259,21 @@ unpack_row(const HartBf16Rows *w, const Panel *panel, size_t r, const Panel *nex
 	}
 }
 
+/* Where the lines of row r of a panel are, HART_BF16_BLOCK apart */
+OP char *
+strip_row(const Panel *panel, size_t r)
+{
+	return panel->strips + r / HART_BF16_STRIP * hart_bf16_groups(panel->n_cols) * HART_BF16_BLOCK + r % HART_BF16_STRIP * HART_BF16_LINE;
+}
+
 /* Row r of a panel, put in its strip; the last one fills its strip up with 0 */
 OP void
 unpack_panel_row(const HartBf16Rows *w, const Panel *panel, size_t r, const Panel *next)
 {
 	size_t		groups = hart_bf16_groups(panel->n_cols);
-	char	   *strip = panel->strips + r / HART_BF16_STRIP * groups * HART_BF16_BLOCK;
+	char	   *strip = strip_row(panel, r / HART_BF16_STRIP * HART_BF16_STRIP);
 
-	unpack_row(w, panel, r, next, strip + r % HART_BF16_STRIP * HART_BF16_LINE);
+	unpack_row(w, panel, r, next, strip_row(panel, r));
 	if (r + 1 == panel->n_rows)
 		for (size_t i = (r + 1) % HART_BF16_STRIP; i % HART_BF16_STRIP != 0; i++)
 			for (size_t g = 0; g < groups; g++)

@@ -68,7 +68,7 @@ multiply_task(void *arg, size_t begin, size_t end, int worker)
 static size_t
 piece_rows(const HartTensor *weight, int64 m)
 {
-	bool		few = m <= HART_BF16_STRIP;
+	bool		few = m <= HART_BF16_FEW;
 	int64		most = few ? FEW_PIECE_BYTES / (2 * weight->cols) : (int64) hart_bf16_panel_rows(m, weight->cols);
 	int64		share = weight->rows / ((few ? 4 : 2) * hart_n_threads());
 
