@@ -82,7 +82,7 @@ def modes(server, model):
             session.run(f"CALL hart.ingest_model({quoted(str(model))}, '{MODEL}_plain')")
             found.append(Hartonomous(f"{NAME} plain tiles", server, f"{MODEL}_plain"))
         if has_setting(session, "hart.activations"):
-            found.append(Hartonomous(f"{NAME} bf16 activations", server, MODEL, {"hart.activations": "bf16"}))
+            found += [Hartonomous(f"{NAME} {value} activations", server, MODEL, {"hart.activations": value}) for value in ("float32", "bf16")]
         if session.value("to_regproc('hart.quantize_model') IS NOT NULL"):
             session.run(f"CALL hart.quantize_model('{MODEL}', 'q8', '{MODEL}_q8')")
             found.append(Hartonomous(f"{NAME} q8", server, f"{MODEL}_q8"))

@@ -46,6 +46,37 @@ class Bandwidth:
         return [float(line) for line in output.split()]
 
 
+class HugePages:
+    """Pages of 2 MB for whoever asks for them, where the user may say so, and as before at the end: some set aside, as PostgreSQL's documentation
+    advises for large shared buffers, and others for memory that a process allocates."""
+
+    RESERVED = pathlib.Path("/proc/sys/vm/nr_hugepages")
+    TRANSPARENT = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+    def __init__(self, wanted):
+        """`wanted` pages are set aside, if there is the memory; none is asked for when it is 0."""
+        self.before = {}
+        self.reserved = 0
+        if wanted:
+            self._set(self.RESERVED, wanted)
+            self._set(self.TRANSPARENT, "always")
+            self.reserved = int(self.RESERVED.read_text()) if self.RESERVED.exists() else 0
+        self.granted = 0 < wanted <= self.reserved
+
+    def _set(self, path, value):
+        try:
+            before = path.read_text().strip()
+            path.write_text(str(value))
+        except OSError:  # no such kernel, or not this user
+            return
+        # of words, the one in force is in brackets
+        self.before[path] = before.partition("[")[2].partition("]")[0] or before
+
+    def release(self):
+        for path, value in self.before.items():
+            path.write_text(value)
+
+
 class PeakMemory(threading.Thread):
     """Watches the memory that a process has for itself, shared buffers not counted."""
 

@@ -44,7 +44,7 @@ def machine_lines(run, s, counts):
         passes = passes_of(s, threads)
         bandwidth.append(f"{median(passes):.1f} GB/s with {threads} thread{'s' * (threads > 1)} ({min(passes):.1f} to {max(passes):.1f})")
     yield f"- {run['date']}; {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB of memory ({flags})."
-    yield f"- {versions}; shared_buffers {run['shared_buffers']}."
+    yield f"- {versions}; shared_buffers {run['shared_buffers']}, {'in' if run['huge_pages'] else 'not in'} huge pages."
     yield f"- {run['rounds']} round(s) in {run['minutes']:.0f} minutes; load of the machine before: {machine['load']:.1f}."
     yield f"- Read bandwidth of memory in the same run: {'; '.join(bandwidth)}."
     yield f"- Model: {run['model']['name']}, {run['model']['bytes'] / 1e6:.0f} MB."

@@ -16,7 +16,7 @@ from figures import Samples
 from first_token import measure_cold, prompt_text
 from hartonomous import MODEL, NAME, Hartonomous, modes
 from ingest import measure_ingest
-from machine import Bandwidth, description
+from machine import Bandwidth, HugePages, description
 from make_model import Shape, write_model
 from overhead import measure_overhead
 from peer_engines import install_peers, make_peers
@@ -43,6 +43,7 @@ def parse(arguments):
     parser.add_argument("--peers", type=pathlib.Path, help="folder where the peers are, or get installed (default: .cluster/bench-files/peers)")
     parser.add_argument("--only", help="only the engines whose names contain one of these words, with commas between")
     parser.add_argument("--shared-buffers", default="3GB", help="of the server (default: 3GB)")
+    parser.add_argument("--no-huge-pages", action="store_true", help="leave the machine's huge pages as they are, instead of setting some aside for the run, which needs root")
     parser.add_argument("--cluster", default="bench", help="name of the private cluster (default: bench)")
     parser.add_argument("--table", type=pathlib.Path, help="also write the table to this file; to docs/benchmarks.md, in the place of its table")
     parser.add_argument("--json", type=pathlib.Path, help="also write every single figure to this file")
@@ -127,13 +128,16 @@ def main():
     peers, versions = peers_of(options, model)
     plan, samples = QUICK if options.quick else Plan(options.rounds), Samples()
     server = Server(options.cluster, options.shared_buffers)
+    pages = HugePages(0 if options.no_huge_pages else server.huge_pages())
     try:
+        server.start()  # the first shared memory was of the pages that were there
         engines = measure(options, server, model, peers, samples, plan)
         versions |= versions_of(server)
     finally:
         for peer in peers:
             peer.stop()
         server.stop()
+        pages.release()
     remarks = [f"{peer.name} {peer.remark}" for peer in peers if peer.remark]
     run = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -141,6 +145,7 @@ def main():
         "machine": machine,
         "versions": versions,
         "shared_buffers": options.shared_buffers,
+        "huge_pages": pages.granted,
         "rounds": plan.rounds,
         "model": {"name": model.name, "bytes": (model / "model.safetensors").stat().st_size},
         "engines": engines,

@@ -30,6 +30,11 @@ class Server:
         self.stop()
         self.script("start", f"shared_buffers={shared_buffers or self.shared_buffers}")
 
+    def huge_pages(self):
+        """Pages of 2 MB that its shared memory fills; 0 where the server does not say."""
+        with self.session("postgres") as session:
+            return int(session.value("coalesce(nullif(current_setting('shared_memory_size_in_huge_pages', true), '')::int, 0)"))
+
     def stop(self):
         self.script("stop")
 

@@ -34,14 +34,14 @@ static const struct config_enum_entry kernel_options[] = {
 
 static const char *const kernel_names[] = {"auto", "portable", "avx2", "avx512", "amx"};
 
-typedef enum
-{
-	ACTIVATIONS_FLOAT32, ACTIVATIONS_BF16
-} Activations;
+/* Activations of which a rounding is not to be seen in what a model says: they keep 17 bits */
+#define DEFAULT_TERMS 2
 
+/* The numbers are those of terms, see bf16.h */
 static const struct config_enum_entry activation_options[] = {
-	{"float32", ACTIVATIONS_FLOAT32, false},
-	{"bf16", ACTIVATIONS_BF16, false},
+	{"float32", HART_BF16_MAX_TERMS, false},
+	{"bf16x2", 2, false},
+	{"bf16", 1, false},
 	{NULL, 0, false}
 };
 
@@ -63,8 +63,8 @@ static const struct config_enum_entry tile_encoding_options[] = {
 static int	threads = 0;
 static int	tile_encoding = TILES_AUTO;
 static int	kernel = KERNEL_AUTO;
-static int	activations = ACTIVATIONS_FLOAT32;
-static bool rounded = false;		/* what activations says, while it is being set */
+static int	activations = DEFAULT_TERMS;
+static int	activation_terms = DEFAULT_TERMS;	/* what activations says, while it is being set */
 static int	choice_tokens = -1;
 static char *default_model = NULL;
 static char *model_directory = NULL;
@@ -86,20 +86,20 @@ assign_kernel(int newval, void *extra)
 {
 	hart_select_kernels(kernel_names[newval]);
 	hart_q8_select_kernels(hart_kernels->name);
-	hart_bf16_select_kernels(hart_kernels->name, rounded);
+	hart_bf16_select_kernels(hart_kernels->name, activation_terms == 1);
 }
 
 static void
 assign_activations(int newval, void *extra)
 {
-	rounded = newval == ACTIVATIONS_BF16;
-	hart_bf16_select_kernels(hart_kernels->name, rounded);
+	activation_terms = newval;
+	hart_bf16_select_kernels(hart_kernels->name, activation_terms == 1);
 }
 
 int
 hart_activation_terms(void)
 {
-	return rounded ? 1 : HART_BF16_MAX_TERMS;
+	return activation_terms;
 }
 
 int
@@ -109,7 +109,7 @@ hart_arithmetic(void)
 
 	while (strcmp(kernel_names[set], hart_kernels->name) != 0)
 		set++;
-	return 2 * set + (hart_bf16_kernels != NULL && rounded);
+	return HART_BF16_MAX_TERMS * set + (hart_bf16_kernels != NULL ? HART_BF16_MAX_TERMS - activation_terms : 0);
 }
 
 /* What no longer fits goes at once */
@@ -162,7 +162,7 @@ hart_settings_init(void)
 	hart_cancel_pending = interrupt_pending;
 	hart_select_kernels("auto");
 	hart_q8_select_kernels(hart_kernels->name);
-	hart_bf16_select_kernels(hart_kernels->name, rounded);
+	hart_bf16_select_kernels(hart_kernels->name, activation_terms == 1);
 
 	DefineCustomStringVariable("hart.model",
 							   "Name of the model that functions use when none is named.",
@@ -187,9 +187,9 @@ hart_settings_init(void)
 							 KERNEL_AUTO, kernel_options,
 							 PGC_USERSET, 0, check_kernel, assign_kernel, NULL);
 	DefineCustomEnumVariable("hart.activations",
-							 "What is multiplied with bf16 weights: activations as they are, or rounded to bf16.",
-							 "bf16 is for processors with AMX, and AMD's with AVX512-BF16; on others activations stay float32.", &activations,
-							 ACTIVATIONS_FLOAT32, activation_options,
+							 "What is multiplied with bf16 weights: activations as they are, or as the sum of two bf16 numbers, or rounded to one.",
+							 "Two are for processors with AMX, one for these and AMD's with AVX512-BF16; on others activations stay float32.", &activations,
+							 DEFAULT_TERMS, activation_options,
 							 PGC_USERSET, 0, NULL, assign_activations, NULL);
 	DefineCustomIntVariable("hart.pin_percent",
 							"Largest share of shared_buffers that one running model pins, in percent.",

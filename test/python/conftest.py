@@ -88,6 +88,15 @@ def conn(shared_session):
     assert shared_session.one("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'") == 0
 
 
+@pytest.fixture(params=[("float32", 1e-4), ("bf16x2", 1e-3)], ids=lambda p: p[0])
+def tolerance(conn, request):
+    """With each way to take activations: what a score may differ from transformers in float32 by."""
+    activations, most = request.param
+    conn.execute(f"SET hart.activations = {activations}")
+    return most
+
+
+
 @pytest.fixture(scope="session")
 def server():
     """A second server, for tests that restart, kill or copy one."""

@@ -41,7 +41,7 @@ def run():
     samples.add("sessions", OURS, [1000], size=1, tokens=20, memory=[60e6])
     samples.add("sessions", OURS, [4000], size=4, tokens=80, memory=[60e6, 61e6, 101e6, 62e6])
     return {
-        "date": "2026-01-02", "minutes": 3.2, "rounds": 3, "shared_buffers": "3GB",
+        "date": "2026-01-02", "minutes": 3.2, "rounds": 3, "shared_buffers": "3GB", "huge_pages": True,
         "machine": {"cpu": "A Processor", "cores": 2, "flags": {"avx2": True, "amx_bf16": False}, "memory_gb": 24.6, "load": 0.25},
         "versions": {"hartonomous": "0.1.0", "llama-cpp-python": "0.3.36"},
         "model": {"name": "shape", "bytes": 988e6},

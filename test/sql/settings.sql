@@ -30,7 +30,7 @@ ROLLBACK TO before;
 SELECT is(current_setting('hart.kernel'), 'portable', 'a rollback takes it back');
 
 -- hart.activations
-SELECT is((SELECT format('%s %s', boot_val, enumvals) FROM pg_settings WHERE name = 'hart.activations'), 'float32 {float32,bf16}', 'activations are not rounded by default');
+SELECT is((SELECT format('%s %s', boot_val, enumvals) FROM pg_settings WHERE name = 'hart.activations'), 'bf16x2 {float32,bf16x2,bf16}', 'activations keep 17 bits by default');
 SELECT is((SELECT code FROM pg_temp.error_of(format('SET hart.activations = %L', value))), '22023', format('hart.activations refuses %s', value))
 FROM unnest(ARRAY['f16', '']) AS value;
 
