@@ -107,9 +107,12 @@ SELECT pg_catalog.pg_extension_config_dump('hart.stored_relations_composition', 
 SELECT pg_catalog.pg_extension_config_dump('hart.stored_relations_merge', '');
 SELECT pg_catalog.pg_extension_config_dump('hart.tokens', '');
 
+-- PL/pgSQL keeps its plan for the session: a function in SQL is planned anew in each query on tokens.
 CREATE FUNCTION hart.readable_models() RETURNS integer[]
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN ARRAY(SELECT r.model_id FROM hart.model_registry r WHERE hart.can_read(r.model_id));
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN ARRAY(SELECT r.model_id FROM hart.model_registry r WHERE hart.can_read(r.model_id));
+END $$;
 COMMENT ON FUNCTION hart.readable_models() IS 'numbers of the models that the current role may use';
 
 ALTER TABLE hart.tokens ENABLE ROW LEVEL SECURITY;

@@ -3,13 +3,15 @@
 CREATE FUNCTION hart.drop_neighbourhood_charts(caller regrole, model_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    old integer;
+    node text := format('hart.token_positions_%s', model_id);
+    leaf regclass;
 BEGIN
     PERFORM hart.check_may_chart(model_id, caller);
-    FOR old IN SELECT c.chart FROM hart.charts c WHERE c.model_id = drop_neighbourhood_charts.model_id AND c.kind = 'neighbourhood' LOOP
-        EXECUTE format('DROP TABLE IF EXISTS hart.token_positions_%s_%s', model_id, old);
-        DELETE FROM hart.charts c WHERE c.model_id = drop_neighbourhood_charts.model_id AND c.chart = old;
+    -- the tables that there are, since a row of hart.charts may have been deleted by hand
+    FOR leaf IN SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = to_regclass(node) AND i.inhrelid <> to_regclass(node || '_0') LOOP
+        EXECUTE format('DROP TABLE %s', leaf);
     END LOOP;
+    DELETE FROM hart.charts c WHERE c.model_id = drop_neighbourhood_charts.model_id AND c.kind = 'neighbourhood';
 END $$;
 COMMENT ON FUNCTION hart.drop_neighbourhood_charts(regrole, integer) IS 'hart.drop_neighbourhood_charts for the role that called it';
 REVOKE EXECUTE ON FUNCTION hart.drop_neighbourhood_charts(regrole, integer) FROM PUBLIC;

@@ -8,6 +8,10 @@ CREATE FUNCTION hart.row_cosines(model_id integer, vector real[], token_ids inte
 LANGUAGE c STABLE STRICT PARALLEL SAFE COST 100 AS 'MODULE_PATHNAME', 'hart_row_cosines';
 COMMENT ON FUNCTION hart.row_cosines(integer, real[], integer[]) IS 'cosine of a vector with the embedding of each of some tokens, read from the tiles that they lie in; NULL where an embedding has no direction';
 
+CREATE FUNCTION hart.nearest_among(model_id integer, vector real[], token_ids integer[], k integer, OUT ids integer[], OUT cosines real[])
+LANGUAGE c STABLE STRICT PARALLEL SAFE COST 100 AS 'MODULE_PATHNAME', 'hart_nearest_among';
+COMMENT ON FUNCTION hart.nearest_among(integer, real[], integer[], integer) IS 'the k of some tokens whose embeddings have the largest cosine with a vector, nearest first, the earlier in the array among equals; those that have no direction are left out';
+
 CREATE FUNCTION hart.nearest_rows(model_id integer, vector real[], k integer, OUT token_id integer, OUT cosine real) RETURNS SETOF record
 LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 100000 ROWS 10 AS 'MODULE_PATHNAME', 'hart_nearest_rows';
 COMMENT ON FUNCTION hart.nearest_rows(integer, real[], integer) IS 'the k rows of the embedding with the largest cosine with a vector, by a pass over all of them; the lower id first among equals';

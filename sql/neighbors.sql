@@ -86,11 +86,10 @@ BEGIN
     -- rows of the embedding beyond the vocabulary may be the nearest, and are left out
     SELECT r.vocab_size - coalesce(c.tokens, 0) INTO nameless
     FROM hart.model_registry r LEFT JOIN hart.charts c ON c.model_id = r.model_id AND c.chart = 0 WHERE r.model_id = id;
-    SELECT array_agg(n.token_id), array_agg(n.cosine) INTO ids, cosines
-    FROM hart.nearest_rows(id, vector, least(k::bigint + nameless, 2147483647)::integer) AS n;
-    SELECT array_agg(b.token_id), array_agg(b.cosine) INTO ids, cosines
-    FROM (SELECT n.token_id, n.cosine FROM unnest(ids, cosines) WITH ORDINALITY AS n (token_id, cosine, place)
-          WHERE EXISTS (SELECT FROM hart.tokens t WHERE t.model_id = id AND t.token_id = n.token_id) ORDER BY n.place LIMIT k) AS b;
+    SELECT array_agg(n.token_id ORDER BY n.place), array_agg(n.cosine ORDER BY n.place) INTO ids, cosines
+    FROM (SELECT n.token_id, n.cosine, n.place
+          FROM hart.nearest_rows(id, vector, least(k::bigint + nameless, 2147483647)::integer) WITH ORDINALITY AS n (token_id, cosine, place)
+          WHERE n.token_id IN (SELECT t.token_id FROM hart.tokens t WHERE t.model_id = id) ORDER BY n.place LIMIT k) AS n;
     RETURN QUERY
     SELECT d.token_id, d.token, d.atom_id, n.cosine
     FROM unnest(ids, cosines) WITH ORDINALITY AS n (token_id, cosine, place) JOIN hart.describe_tokens(id, ids) AS d USING (token_id) ORDER BY n.place;
@@ -160,9 +159,7 @@ BEGIN
         charts := CASE WHEN learned THEN charts ELSE '{0}' END;
         ids := hart.near_candidates(id, charts, center, n);
         how := format('%s: %s candidates', CASE WHEN learned THEN 'charts ' || array_to_string(charts, ', ') ELSE 'linear chart' END, cardinality(ids) - 1);
-        SELECT array_agg(b.id), array_agg(b.cosine) INTO ids, cosines
-        FROM (SELECT u.id, u.cosine FROM unnest(ids, hart.row_cosines(id, vector, ids)) AS u (id, cosine)
-              WHERE u.id <> center AND u.cosine IS NOT NULL ORDER BY u.cosine DESC, u.id LIMIT k) AS b;
+        SELECT a.ids, a.cosines INTO ids, cosines FROM hart.nearest_among(id, vector, array_remove(ids, center), k) AS a;
         SELECT array_agg(d.token ORDER BY b.place), array_agg(d.atom_id ORDER BY b.place) INTO texts, atoms
         FROM unnest(ids) WITH ORDINALITY AS b (token_id, place) JOIN hart.describe_tokens(id, ids) AS d USING (token_id);
     END IF;

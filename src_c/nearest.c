@@ -22,6 +22,7 @@
 
 PG_FUNCTION_INFO_V1(hart_nearest_rows);
 PG_FUNCTION_INFO_V1(hart_row_cosines);
+PG_FUNCTION_INFO_V1(hart_nearest_among);
 PG_FUNCTION_INFO_V1(hart_embedding_row_sql);
 PG_FUNCTION_INFO_V1(hart_neighbor_rank);
 
@@ -221,53 +222,114 @@ hart_nearest_rows(PG_FUNCTION_ARGS)
 	SRF_RETURN_DONE(call);
 }
 
-/* Cosine of a vector of length 1 and one row, in double precision: there are only a few */
+/* Cosine of a vector of length 1 and one row, in double precision: there are only a few. Several sums, so that one addition need not wait for another. */
 static float
 row_cosine(HartEmbedding *e, const float *unit, int64 row, float *wide)
 {
-	double		dot = 0;
-	double		squares = 0;
+	double		dots[8] = {0};
+	double		squares[8] = {0};
+	int64		i = 0;
 
 	hart_embedding_row(e, row, wide);
-	for (int64 i = 0; i < e->cols; i++)
+	for (; i + 8 <= e->cols; i += 8)
+		for (int s = 0; s < 8; s++)
+		{
+			dots[s] += (double) wide[i + s] * unit[i + s];
+			squares[s] += (double) wide[i + s] * wide[i + s];
+		}
+	for (; i < e->cols; i++)
 	{
-		dot += (double) wide[i] * unit[i];
-		squares += (double) wide[i] * wide[i];
+		dots[0] += (double) wide[i] * unit[i];
+		squares[0] += (double) wide[i] * wide[i];
 	}
-	return squares > 0 && isfinite(squares) ? (float) Min(1.0, Max(-1.0, dot / sqrt(squares))) : NAN;
+	for (int s = 1; s < 8; s++)
+	{
+		dots[0] += dots[s];
+		squares[0] += squares[s];
+	}
+	return squares[0] > 0 && isfinite(squares[0]) ? (float) Min(1.0, Max(-1.0, dots[0] / sqrt(squares[0]))) : NAN;
+}
+
+/* Cosine of a vector with the row of each of n ids; NaN where a row has no direction */
+static float *
+some_cosines(int32 model_id, ArrayType *vector, ArrayType *ids, int *n)
+{
+	HartEmbedding *e = hart_embedding_open(model_id);
+	const float *unit = unit_vector(vector_of(e, vector), e->cols);
+	const int32 *id = (const int32 *) ARR_DATA_PTR(ids);
+	float	   *wide = palloc(sizeof(float) * e->cols);
+	float	   *cosines;
+
+	*n = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
+	if (ARR_NDIM(ids) > 1 || array_contains_nulls(ids))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("token ids must be an array of one dimension without nulls"),
+				 errhint("Pass ids such as hart.tokenize gives.")));
+	cosines = palloc(sizeof(float) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		hart_embedding_check_row(e, id[i]);
+		cosines[i] = row_cosine(e, unit, id[i], wide);
+	}
+	hart_embedding_close(e);
+	return cosines;
+}
+
+static ArrayType *
+array_of_cosines(const float *cosines, int n)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(n, 1));
+	bool	   *nulls = palloc(sizeof(bool) * Max(n, 1));
+	int			lower = 1;
+
+	for (int i = 0; i < n; i++)
+	{
+		values[i] = Float4GetDatum(cosines[i]);
+		nulls[i] = isnan(cosines[i]);
+	}
+	return construct_md_array(values, nulls, n > 0, &n, &lower, FLOAT4OID, sizeof(float), true, TYPALIGN_INT);
 }
 
 /* hart.row_cosines(model_id int, vector real[], token_ids int[]) → real[], null where a row has no direction */
 Datum
 hart_row_cosines(PG_FUNCTION_ARGS)
 {
-	HartEmbedding *e = hart_embedding_open(PG_GETARG_INT32(0));
-	const float *unit = unit_vector(vector_of(e, PG_GETARG_ARRAYTYPE_P(1)), e->cols);
+	int			n;
+	float	   *cosines = some_cosines(PG_GETARG_INT32(0), PG_GETARG_ARRAYTYPE_P(1), PG_GETARG_ARRAYTYPE_P(2), &n);
+
+	PG_RETURN_ARRAYTYPE_P(array_of_cosines(cosines, n));
+}
+
+/* hart.nearest_among(model_id int, vector real[], token_ids int[], k int) → (ids, cosines) */
+Datum
+hart_nearest_among(PG_FUNCTION_ARGS)
+{
 	ArrayType  *ids = PG_GETARG_ARRAYTYPE_P(2);
-	int			n = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
 	const int32 *id = (const int32 *) ARR_DATA_PTR(ids);
-	float	   *wide = palloc(sizeof(float) * e->cols);
-	Datum	   *values = palloc(sizeof(Datum) * Max(n, 1));
-	bool	   *nulls = palloc0(sizeof(bool) * Max(n, 1));
-	int			lower = 1;
+	int			n;
+	float	   *cosines = some_cosines(PG_GETARG_INT32(0), PG_GETARG_ARRAYTYPE_P(1), ids, &n);
+	int			k = Min(Max(PG_GETARG_INT32(3), 0), n);
+	int32	   *best = hart_top_k(cosines, n, k);
+	Datum	   *found = palloc(sizeof(Datum) * Max(k, 1));
+	float	   *largest = palloc(sizeof(float) * Max(k, 1));
+	TupleDesc	tupdesc;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
 
-	if (ARR_NDIM(ids) > 1 || array_contains_nulls(ids))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("token ids must be an array of one dimension without nulls"),
-				 errhint("Pass ids such as hart.tokenize gives.")));
-	for (int i = 0; i < n; i++)
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	while (k > 0 && isnan(cosines[best[k - 1]]))
+		k--;
+	for (int i = 0; i < k; i++)
 	{
-		float		c;
-
-		CHECK_FOR_INTERRUPTS();
-		hart_embedding_check_row(e, id[i]);
-		c = row_cosine(e, unit, id[i], wide);
-		values[i] = Float4GetDatum(c);
-		nulls[i] = isnan(c);
+		found[i] = Int32GetDatum(id[best[i]]);
+		largest[i] = cosines[best[i]];
 	}
-	hart_embedding_close(e);
-	PG_RETURN_ARRAYTYPE_P(construct_md_array(values, nulls, n > 0, &n, &lower, FLOAT4OID, sizeof(float), true, TYPALIGN_INT));
+	values[0] = PointerGetDatum(construct_array(found, k, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	values[1] = PointerGetDatum(array_of_cosines(largest, k));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }
 
 /* hart.embedding_row(model_id int, token_id int) → real[] */

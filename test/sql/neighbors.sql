@@ -2,7 +2,7 @@
 BEGIN;
 \ir include/errors.sql
 \ir include/tiny_model.sql
-SELECT plan(59);
+SELECT plan(63);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 SELECT pg_temp.ingest_tiny('m', dtype => 'BF16') AS m \gset
@@ -21,6 +21,9 @@ SELECT ok((SELECT bool_and(cosine <= before) FROM (SELECT cosine, lag(cosine, 1,
 SELECT is((SELECT array_agg(token_id) FROM hart.nearest_rows(:m, hart.embedding_row(:m, 7), 3)), (SELECT array_agg(b::int ORDER BY r) FROM exact_rank WHERE a = 7 AND r <= 3), 'the nearest are those of plain SQL');
 SELECT is_empty(format('SELECT u.id FROM unnest(ARRAY[0, 100, 259, 7], hart.row_cosines(%s, hart.embedding_row(%s, 7), ARRAY[0, 100, 259, 7])) AS u (id, c1) JOIN cosine ON a = 7 AND b = u.id WHERE abs(c1 - c) > 1e-6', :m, :m), 'so are those of single rows');
 SELECT is(hart.row_cosines(:m, hart.embedding_row(:m, 7), '{}'), '{}', 'of no rows there are none');
+SELECT is((SELECT ids FROM hart.nearest_among(:m, hart.embedding_row(:m, 7), ARRAY(SELECT generate_series(0, 259)), 3)), (SELECT array_agg(b::int ORDER BY r) FROM exact_rank WHERE a = 7 AND r <= 3), 'the nearest of some are those of plain SQL');
+SELECT is((SELECT format('%s %s', ids, cardinality(cosines)) FROM hart.nearest_among(:m, hart.embedding_row(:m, 7), '{9,7}', 5)), '{7,9} 2', 'of two there are two');
+SELECT is((SELECT format('%s %s', ids, cosines) FROM hart.nearest_among(:m, hart.embedding_row(:m, 7), '{}', 5)), '{} {}', 'of none there are none');
 SELECT is(hart.neighbor_rank(:m, 7, b::int), (r - 1)::int, format('rank %s', r - 1)) FROM exact_rank WHERE a = 7 AND r IN (2, 3, 50, 260);
 SELECT is(hart.neighbor_rank(:m, 7, 7), NULL, 'a token is no neighbor of its own');
 
@@ -95,8 +98,10 @@ FROM unnest(ARRAY[1, 2]) AS chart, unnest(ARRAY[ST_AsEWKT(hart.position_of(:m, 2
 RESET enable_seqscan;
 RESET enable_indexscan;
 SELECT pg_temp.refused(format('UPDATE hart.token_positions SET position = ST_MakePoint(0, 0, 0, 0) WHERE chart = 1 AND model_id = %s', :m), '0A000', 'nothing moves in a neighbourhood chart');
+DELETE FROM hart.charts WHERE model_id = :m AND chart = 2;
 SELECT hart.drop_neighbourhood_charts(:m) IS NULL AS dropped \gset
 SELECT is((SELECT array_agg(chart) FROM hart.charts WHERE model_id = :m), '{0}', 'neighbourhood charts can be dropped');
+SELECT is((SELECT count(*) FROM pg_inherits WHERE inhparent = format('hart.token_positions_%s', :m)::regclass), 1::bigint, 'and leave no table, not that of a chart whose row was deleted either');
 
 -- hart.why_near
 SELECT is((SELECT count(DISTINCT aspect) FROM hart.why_near('E', 'F') WHERE aspect IN ('cosine', 'rank', 'distance')), 3::bigint, 'it tells cosine, ranks and distance');
