@@ -19,6 +19,7 @@ class Plan:
     decoded: int = 24
     decoded_long: int = 16
     prompts: tuple = (128, 512)
+    prefilled: int = 3
     sequences: tuple = (2, 4, 8, 16)
     steps: int = 8
     together: int = 16
@@ -33,7 +34,8 @@ def measure_engine(samples, plan, bandwidth, engine, threads):
     times = engine.decode(threads, SHORT, plan.decoded)
     samples.add("decode", engine.name, times, size=SHORT, bandwidth=before + bandwidth(threads), **about)
     for length in plan.prompts:
-        samples.add("prefill", engine.name, engine.prefill(threads, length), size=length, **about)
+        times = [time for _ in range(plan.prefilled) for time in engine.prefill(threads, length)]
+        samples.add("prefill", engine.name, times, size=length, **about)
     if threads < max(plan.threads):
         return
     if engine.name in FAR_SIGHTED:

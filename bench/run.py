@@ -28,7 +28,7 @@ from tokenizing import measure_tokenizing
 from weights import measure_weights
 
 HERE = pathlib.Path(__file__).resolve().parent
-QUICK = Plan(rounds=1, threads=(2,), decoded=12, decoded_long=8, sequences=(16,), steps=4, generated=12, opened=3)
+QUICK = Plan(rounds=1, threads=(2,), decoded=12, decoded_long=8, prefilled=2, sequences=(16,), steps=4, generated=12, opened=3)
 
 
 def parse(arguments):
