@@ -24,7 +24,9 @@ static const double tolerances[HART_BF16_MAX_TERMS + 1] = {0, 5e-3, 8e-6, 3e-7};
 #define MAX_WEIGHTS (300 * 1000)
 #define MAX_TILES 80
 #define UNTOUCHED 12345.0f
-#define FIRST 96				/* weights before the first row, of another one */
+
+/* weights before the first row, of another one: whole groups, or whole blocks of a packed tile too */
+static size_t skipped = 96;
 
 static float weights[MAX_WEIGHTS];
 static const char *tiles[MAX_TILES];
@@ -61,17 +63,17 @@ random_weight(void)
 	return random_bits() % 500 == 0 ? value * 0x1p-40f : value;
 }
 
-/* Put FIRST + n weights in tiles, each at the end of memory of its own */
+/* Put the skipped and n weights in tiles, each at the end of memory of its own */
 static void
 make_tiles(HartFormat format, size_t n)
 {
 	static char *rooms[MAX_TILES];
 	size_t		per_tile = hart_bf16_tile_weights(format);
 
-	for (size_t begin = 0, t = 0; begin < FIRST + n; begin += per_tile, t++)
+	for (size_t begin = 0, t = 0; begin < skipped + n; begin += per_tile, t++)
 	{
 		static uint16_t words[HART_BF12_TILE];
-		size_t		taken = FIRST + n - begin < per_tile ? FIRST + n - begin : per_tile;
+		size_t		taken = skipped + n - begin < per_tile ? skipped + n - begin : per_tile;
 		size_t		size = format == HART_BF12 ? hart_bf12_size(taken) : 2 * taken;
 
 		if (rooms[t] == NULL)
@@ -93,7 +95,7 @@ make_tiles(HartFormat format, size_t n)
 static void
 multiply(const HartBf16Kernels *set, HartFormat format, int terms, const float *x, size_t m, size_t cols, size_t row, size_t n, float *to, size_t ldy)
 {
-	size_t		first = FIRST + row * cols;
+	size_t		first = skipped + row * cols;
 	size_t		per_tile = hart_bf16_tile_weights(format);
 	size_t		size = hart_bf16_x_size(m, cols, terms);
 	HartBf16Rows rows = {format, tiles + first / per_tile, first % per_tile, cols, n};
@@ -167,7 +169,7 @@ test_shape(HartFormat format, size_t m, size_t n, size_t cols, int terms)
 
 	for (size_t i = 0; i < m * cols; i++)
 		x[i] = (float) (random_unit() * (i % 7 == 0 ? 100 : 1));
-	for (size_t i = 0; i < FIRST + n * cols; i++)
+	for (size_t i = 0; i < skipped + n * cols; i++)
 		weights[i] = random_weight();
 	make_tiles(format, n * cols);
 	for (int s = 0; s < N_SETS; s++)
@@ -179,7 +181,7 @@ test_shape(HartFormat format, size_t m, size_t n, size_t cols, int terms)
 		multiply(sets[s], format, terms, x, m, cols, 0, n, y, ldy);
 		for (size_t i = 0; i < m * ldy; i++)
 		{
-			const float *w = weights + FIRST + i % ldy * cols;
+			const float *w = weights + skipped + i % ldy * cols;
 			const float *from = x + i / ldy * cols;
 			double		sum = 0;
 			double		magnitude = 0;
@@ -226,7 +228,7 @@ test_parts(size_t cols, int terms)
 
 	for (size_t i = 0; i < m * cols; i++)
 		x[i] = (float) random_unit();
-	for (size_t i = 0; i < FIRST + n * cols; i++)
+	for (size_t i = 0; i < skipped + n * cols; i++)
 		weights[i] = random_weight();
 	for (int s = 0; s < N_SETS; s++)
 	{
@@ -260,7 +262,7 @@ test_special(void)
 
 	for (size_t i = 0; i < m * cols; i++)
 		x[i] = i % cols == 40 ? special[i / cols] : 0;
-	for (size_t i = 0; i < FIRST + cols; i++)
+	for (size_t i = 0; i < skipped + cols; i++)
 		weights[i] = 0.5f;
 	make_tiles(HART_PLAIN_BF16, cols);
 	for (int s = 0; s < N_SETS; s++)
@@ -295,6 +297,7 @@ main(void)
 
 	for (int terms = 1; terms <= HART_BF16_MAX_TERMS; terms++)
 	{
+		skipped = 96;
 		for (size_t c = 0; c < sizeof(cols) / sizeof(cols[0]); c++)
 			for (size_t m = 1; m <= 40; m += m < 18 ? 1 : 11)
 				test_shape(m % 2 == 0 ? HART_BF12 : HART_PLAIN_BF16, m, 1 + (m * 13 + c * 7) % 70, cols[c], terms);
@@ -302,6 +305,14 @@ main(void)
 		test_parts(896, terms);
 		test_parts(1100, terms);
 		report("the same bits in parts, and from packed tiles");
+
+		skipped = 3 * HART_BF12_BLOCK;
+		for (size_t c = 1; c <= 17; c += c < 9 ? 2 : 8)
+			for (size_t m = 1; m <= 34; m += m < 4 || m > 30 ? 1 : 7)
+				test_shape(HART_BF12, m, 1 + (m * 29 + c * 7) % 120, c * HART_BF12_BLOCK, terms);
+		report("whole blocks of packed tiles");
+		test_parts(896, terms);
+		report("the same bits in parts of these");
 	}
 	test_shape(HART_BF12, 17, 390, 700, 3);
 	report("more rows of weights than a panel has");
