@@ -4,6 +4,7 @@ The figures and the method are explained in bench/README.md. `make bench` or `ba
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -36,6 +37,7 @@ def parse(arguments):
     parser.add_argument("--folder", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="one round with 2 threads and the essentials: some 5 minutes")
     parser.add_argument("--rounds", type=int, default=4, help="times that everything is measured, in turn (default: 4)")
+    parser.add_argument("--threads", type=int, help="measure with so many threads only (default: with 1 and with 2)")
     parser.add_argument("--model", type=pathlib.Path, help="a model to measure instead (a folder that the server can read)")
     parser.add_argument("--tokenizer", type=pathlib.Path, help="folder whose tokenizer.json the made model gets (default: one token a byte)")
     parser.add_argument("--layers", type=int, default=Shape.layers, help="of the made model (default: 24)")
@@ -127,6 +129,8 @@ def main():
     model = options.model.resolve() if options.model else made_model(options)
     peers, versions = peers_of(options, model)
     plan, samples = QUICK if options.quick else Plan(options.rounds), Samples()
+    if options.threads:
+        plan = dataclasses.replace(plan, threads=(options.threads,))
     server = Server(options.cluster, options.shared_buffers)
     pages = HugePages(0 if options.no_huge_pages else server.huge_pages())
     try:
