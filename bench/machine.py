@@ -56,12 +56,16 @@ class HugePages:
     def __init__(self, wanted):
         """`wanted` pages are set aside, if there is the memory; none is asked for when it is 0."""
         self.before = {}
-        self.reserved = 0
+        reserved = self._reserved()
         if wanted:
-            self._set(self.RESERVED, wanted)
+            # those that somebody else has set aside stay
+            self._set(self.RESERVED, max(wanted, reserved))
             self._set(self.TRANSPARENT, "always")
-            self.reserved = int(self.RESERVED.read_text()) if self.RESERVED.exists() else 0
-        self.granted = 0 < wanted <= self.reserved
+            reserved = self._reserved()
+        self.granted = 0 < wanted <= reserved
+
+    def _reserved(self):
+        return int(self.RESERVED.read_text()) if self.RESERVED.exists() else 0
 
     def _set(self, path, value):
         try:

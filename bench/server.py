@@ -33,7 +33,8 @@ class Server:
     def huge_pages(self):
         """Pages of 2 MB that its shared memory fills; 0 where the server does not say."""
         with self.session("postgres") as session:
-            return int(session.value("coalesce(nullif(current_setting('shared_memory_size_in_huge_pages', true), '')::int, 0)"))
+            # -1 where the system has none
+            return int(session.value("greatest(nullif(current_setting('shared_memory_size_in_huge_pages', true), '')::int, 0)"))
 
     def stop(self):
         self.script("stop")
