@@ -9,7 +9,7 @@ from .access import check_encoding, check_role, model_directory
 from .byte_pairs import byte_pair_rules, merge_rows
 from .checkpoint import ShardReader
 from .database import rows
-from .errors import INVALID_NAME, HartError, quoted
+from .errors import INVALID_NAME, QUERY_CANCELED, HartError, quoted
 from .files import resolve
 from .modeldir import TILES_AT_ONCE, TOKENIZER, as_json, read_model
 from .patterns import Unsuitable
@@ -22,6 +22,7 @@ from .transaction import Transaction
 
 COMMIT_BYTES = 64 << 20
 VOCABULARY_ROWS = 40_000  # tokens, or merges, in one transaction
+CLEANUPS = 3  # attempts to remove a model, when they too are cancelled
 MAX_NAME = 63  # bytes, as for PostgreSQL's own names
 
 
@@ -63,15 +64,21 @@ def ingest_model(plpy, GD, path, name):
 
 def give_up(plpy, GD, model_id, transaction):
     """Remove what was written so far. The error that led here is the one to report, so a second one only warns."""
-    try:
-        transaction.rollback()
-        rows(plpy, GD, "SELECT hart.abort_ingest($1)", ["int"], [model_id])
-        transaction.commit()
-    except (plpy.Error, plpy.SPIError) as error:
-        plpy.warning(
-            f"could not remove what was written: {error}",
-            hint="The next CALL hart.ingest_model removes it.",
-        )
+    for attempt in range(CLEANUPS):
+        try:
+            transaction.rollback()
+            rows(plpy, GD, "SELECT hart.abort_ingest($1)", ["int"], [model_id])
+            transaction.commit()
+            return
+        except (plpy.Error, plpy.SPIError) as error:
+            # who cancels the call twice wants it gone, not left half done
+            if getattr(error, "sqlstate", None) == QUERY_CANCELED and attempt + 1 < CLEANUPS:
+                continue
+            plpy.warning(
+                f"could not remove what was written: {error}",
+                hint="The next CALL hart.ingest_model removes it.",
+            )
+            return
 
 
 def check_name(name):

@@ -91,6 +91,27 @@ def test_ended_while_ingesting(db, conn, folders, nothing_left, function):
         work.close()
 
 
+def test_cancelled_again_while_tidying_up(db, conn, folders, nothing_left):
+    """A second request to cancel, which meets the removal of what was written, does not end that."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock' AND (wait_event = 'relation') = %s"
+    with db.connect() as blocker:
+        blocker.execute("BEGIN; LOCK TABLE hart.tiles IN SHARE UPDATE EXCLUSIVE MODE")      # in the way of the ingest
+        work = Background(db.dsn, "CALL hart.ingest_model(%s, 'twice')", str(folders("llama_f32")))
+        try:
+            wait_for("wait of the ingest", lambda: conn.all(waiting, work.session.pid, True))
+            blocker.execute("SELECT FROM hart.model_registry WHERE name = 'twice' FOR KEY SHARE")       # in the way of its removal
+            for _ in range(2):
+                conn.execute("SELECT pg_cancel_backend(%s)", [work.session.pid])
+                wait_for("wait of the removal", lambda: conn.all(waiting, work.session.pid, False))
+            blocker.execute("ROLLBACK")
+            work.join()
+            assert work.error.sqlstate == "57014"
+            nothing_left(conn)
+            assert_unseen(conn, "twice")
+        finally:
+            work.close()
+
+
 def test_dead_ingest_that_cannot_be_dropped(db, conn, folders, nothing_left):
     """Whatever its owner made of the table: others are warned, and go on."""
     model = db.model("llama_f32")

@@ -30,8 +30,11 @@ class Call:
         return self
 
     def __exit__(self, kind, *_):
+        patience = 1  # seconds
         while kind and not self._done.is_set():
-            self._connection.cancel()  # one sent before the statement began would be lost
-            self._done.wait(1)
+            # again, since one sent before the statement began is lost; ever later, since the server may be tidying up
+            self._connection.cancel()
+            self._done.wait(patience)
+            patience *= 2
         if self._error and not kind:
             raise self._error

@@ -94,6 +94,26 @@ def test_failure_of_the_cleanup_is_not_the_error(model_folder):
     assert caught.value.sqlstate == "57014" and "could not remove" in plpy.said[-1]
 
 
+@pytest.mark.parametrize("cancels, left", [(1, False), (2, False), (3, True)])
+def test_cancelled_again_while_tidying_up(model_folder, cancels, left):
+    plpy = database()
+    failing(plpy, "write_tiles", "57014")
+    attempts = []
+
+    def cancelled(model_id):
+        attempts.append(model_id)
+        if len(attempts) <= cancels:
+            raise plpy.failing["write_tiles"]
+        return []
+
+    plpy.answers["abort_ingest"] = cancelled
+    with pytest.raises(plpy.Error) as caught:
+        ingest.ingest_model(plpy, GD(), str(model_folder()), "x")
+    assert caught.value.sqlstate == "57014"
+    assert len(attempts) == min(cancels + 1, 3)
+    assert any("could not remove" in line for line in plpy.said) == left
+
+
 def test_file_that_changes_meanwhile(model_folder):
     folder = model_folder()
     plpy = database()
