@@ -75,13 +75,10 @@ call_ahead(Bf12Cursor *c, const char *const *last)
 	c->ahead += HART_BF12_BLOCK_BYTES;
 }
 
-/* The four lines of the next block, HART_BF16_BLOCK apart */
+/* The four lines of the block that a cursor is at, HART_BF16_BLOCK apart */
 OP void
-unpack_block(Bf12Cursor *c, const Bf12Places *places, const char *const *last, char *to)
+unpack_this_block(Bf12Cursor *c, const Bf12Places *places, char *to)
 {
-	if (c->block == c->end)
-		enter_tile(c, c->tile + 1, hart_bf12_block(c->tile[1], 0));
-	call_ahead(c, last);
 	UNROLL for (int q = 0; q < 4; q++)
 		_mm512_store_si512(to + q * HART_BF16_BLOCK, bf12_line(c->block, c->exponents, places, q));
 	if (c->block == c->exceptional)
@@ -92,4 +89,21 @@ unpack_block(Bf12Cursor *c, const Bf12Places *places, const char *const *last, c
 		c->exceptional = exceptional_block(*c->tile, next);
 	}
 	c->block += HART_BF12_BLOCK_BYTES;
+}
+
+/* Go on to the next tile when all blocks of this one are unpacked */
+OP void
+enter_next_tile(Bf12Cursor *c)
+{
+	if (c->block == c->end)
+		enter_tile(c, c->tile + 1, hart_bf12_block(c->tile[1], 0));
+}
+
+/* The four lines of the next block, HART_BF16_BLOCK apart; last is the last tile there is */
+OP void
+unpack_block(Bf12Cursor *c, const Bf12Places *places, const char *const *last, char *to)
+{
+	enter_next_tile(c);
+	call_ahead(c, last);
+	unpack_this_block(c, places, to);
 }

@@ -79,6 +79,10 @@ hart_find_kernels(const char *name)
 #ifdef HART_X86_KERNELS
 	if (strcmp(name, "avx2") == 0 && has_avx2())
 		return &hart_kernels_avx2;
+#ifdef HART_BF16_KERNELS
+	if (strcmp(name, "avx512") == 0 && has_avx512() && __builtin_cpu_supports("avx512vbmi"))
+		return &hart_kernels_avx512vbmi;
+#endif
 	if (strcmp(name, "avx512") == 0 && has_avx512())
 		return &hart_kernels_avx512;
 #ifdef HART_BF16_KERNELS

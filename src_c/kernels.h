@@ -79,6 +79,11 @@ hart_packed_depth(size_t depth)
 /* Rows of weights in a group, at most */
 #define HART_GROUP_ROWS 4
 
+/* Rows of x that few_bf12 takes, at most */
+#define HART_BF12_FEW 4
+
+struct HartBf16Rows;
+
 /* What gemm_group multiplies */
 typedef struct HartGroup
 {
@@ -149,6 +154,14 @@ typedef struct HartKernels
 														  const float *x, float sums[2]);
 	void		(*widen_packed[HART_N_PACKED]) (const void *tile, size_t index,
 												float *out, size_t n);
+
+	/*
+	 * y[i * ldy + r] = x row i . row r of weights, for m = 1 to HART_BF12_FEW rows of x (m, cols) and rows of HART_BF12
+	 * weights (bf16.h) that are whole blocks.  The sums are those of dot1 over each HART_DOT_DEPTH columns, added in order.
+	 * NULL where a set knows no faster way than one row of weights after the other.
+	 */
+	void		(*few_bf12) (const struct HartBf16Rows *w, const float *x, size_t m,
+							 float *y, size_t ldy);
 
 	/*
 	 * y = x * w^T, or y += x * w^T if accumulate:

@@ -88,20 +88,7 @@ v_max_lanes(vec v)
 	return _mm512_reduce_max_ps(v);
 }
 
-/* out[i] = sum of the i-th vector's lanes */
-OP void
-v_sum4(vec a, vec b, vec c, vec d, float out[4])
-{
-	__m256		a8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
-	__m256		b8 = _mm256_add_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps(b, 1));
-	__m256		c8 = _mm256_add_ps(_mm512_castps512_ps256(c), _mm512_extractf32x8_ps(c, 1));
-	__m256		d8 = _mm256_add_ps(_mm512_castps512_ps256(d), _mm512_extractf32x8_ps(d, 1));
-	__m256		sums = _mm256_hadd_ps(_mm256_hadd_ps(a8, b8), _mm256_hadd_ps(c8, d8));
-
-	_mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(sums),
-								  _mm256_extractf128_ps(sums, 1)));
-}
-
+#include "avx512_sum4.h"
 #include "avx512_transpose.h"
 
 typedef __m512i bf12_table;
@@ -129,7 +116,12 @@ v_bf12(const char *block, bf12_table table, int row, int part)
 
 #include "kernels_simd.h"
 
+#ifdef HART_BF16_KERNELS
+/* The same with VBMI, which unpacks weights of 12 bits faster */
+const HartKernels hart_kernels_avx512vbmi = SIMD_KERNELS(SIMD_SET_NAME, .few_bf12 = hart_bf12_few_avx512);
+
 /* The same where products with bf16 weights are those of AMX: bf16_amx.c */
-const HartKernels hart_kernels_amx = SIMD_KERNELS("amx");
+const HartKernels hart_kernels_amx = SIMD_KERNELS("amx", .few_bf12 = NULL);
+#endif
 
 #endif							/* HART_X86_KERNELS */

@@ -27,7 +27,11 @@ extern const HartKernels hart_kernels_portable;
 #ifdef HART_X86_KERNELS
 extern const HartKernels hart_kernels_avx2;
 extern const HartKernels hart_kernels_avx512;
+#endif
+#ifdef HART_BF16_KERNELS
+extern const HartKernels hart_kernels_avx512vbmi;
 extern const HartKernels hart_kernels_amx;
+extern void hart_bf12_few_avx512(const struct HartBf16Rows *w, const float *x, size_t m, float *y, size_t ldy);
 #endif
 
 #endif							/* HART_KERNELS_INTERNAL_H */

@@ -337,8 +337,8 @@ four_rows(const float *data, size_t stride, size_t first, size_t n_rows,
 #include "kernels_simd_attention.h"
 #include "kernels_simd_bf12.h"
 
-/* The set, under a name */
-#define SIMD_KERNELS(set) { \
+/* The set, under a name, with what it has besides */
+#define SIMD_KERNELS(set, besides) { \
 	.name = set, \
 	.dot = dot, \
 	.gemm_group = gemm_group, \
@@ -358,6 +358,7 @@ four_rows(const float *data, size_t stride, size_t first, size_t n_rows,
 	.swiglu = swiglu, \
 	.exp_sum = exp_sum, \
 	.gemm_nn = gemm_nn, \
+	besides \
 }
 
-const HartKernels SIMD_SET = SIMD_KERNELS(SIMD_SET_NAME);
+const HartKernels SIMD_SET = SIMD_KERNELS(SIMD_SET_NAME, .few_bf12 = NULL);

@@ -3,7 +3,7 @@
  *	  y = x Wᵀ + b with the weights where they lie, in tiles.
  *
  * One row of x is multiplied by one weight row after the other, straight out of the tiles, a few rows by
- * four at a time, widened to float32. Many rows are packed, and go through packed panels of weight rows.
+ * four at a time, widened to float32; where there is a kernel for it, up to FEW_BF12_ROWS by several of 12-bit weights, straight out of the tiles. Many rows are packed, and go through packed panels of weight rows.
  * Either way, and whichever thread does it, a number of y is
  * summed in one and the same order (kernels.h): it depends on its row of x and its row of weights
  * alone, so that a text gives the same bits by itself or in a batch, in one piece or in many.
@@ -13,6 +13,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "bf16.h"
 #include "linear_bf16.h"
 #include "linear_q8.h"
 #include "matrix.h"
@@ -35,6 +36,10 @@ PG_FUNCTION_INFO_V1(hart_embed_tokens);
 /* the same for a few rows: enough to call most of them into the cache beforehand */
 #define FEW_PIECE_BYTES (256 * 1024)
 #define MIN_PIECE_BYTES (32 * 1024)
+/* the same for few_bf12, which begins in several places */
+#define FEW_BF12_PIECE_BYTES (384 * 1024)
+/* rows of x that it multiplies, at most: for more, weights that are unpacked once for all of them pay, though they are stored */
+#define FEW_BF12_ROWS (2 * HART_BF12_FEW)
 
 typedef struct
 {
@@ -161,6 +166,22 @@ announce_rows(const LinearWork *w, int64 row, int64 last, int64 col, int64 n, Ha
 
 		group->next[r] = s.tile + tile_bytes(w, s.index);
 	}
+}
+
+/* Weight rows of whole blocks of 12-bit weights by some rows of x at a time, straight out of the tiles */
+static void
+few_bf12_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const LinearWork *w = arg;
+	int64		cols = w->weight->cols;
+	int64		rows = w->weight->rows;
+	int64		first = w->first_row + begin;
+	HartWeightPlace place = hart_place_of(HART_BF12, first * cols);
+	HartBf16Rows stretch = {.format = HART_BF12, .tiles = w->payload + (place.tile - w->first_tile), .first = place.index, .cols = cols, .n = end - begin};
+
+	for (int64 i = 0; i < w->m; i += HART_BF12_FEW)
+		hart_kernels->few_bf12(&stretch, w->x + i * cols, Min(HART_BF12_FEW, w->m - i), w->y + i * rows + first, rows);
+	add_bias(w, first, end - begin);
 }
 
 /* Weight rows by every row of x: a group of them is widened in the nearest cache while the next group is called there */
@@ -316,17 +337,39 @@ many_rows(HartContext *ctx, LinearWork *w)
 	run_rows(ctx, w, Min(PANEL_ROWS, grain), panel_task);
 }
 
+/* Whether few_bf12 multiplies */
+static inline bool
+is_few_bf12(const LinearWork *w)
+{
+	return hart_kernels->few_bf12 != NULL && w->weight->format == HART_BF12 && w->weight->cols % HART_BF12_BLOCK == 0 && w->m <= FEW_BF12_ROWS;
+}
+
 /* One row of x, straight out of the tiles, or a few */
 static void
 few_rows(HartContext *ctx, LinearWork *w)
 {
 	int64		row_bytes = tile_bytes(w, w->weight->cols);
-	bool		one = w->m == 1;
-	/* small tensors are cut finer, so that each thread gets some */
-	int64		most = Min((one ? PIECE_BYTES : FEW_PIECE_BYTES) / row_bytes, w->weight->rows / (2 * hart_n_threads()));
+	int64		piece_bytes = FEW_PIECE_BYTES;
+	int64		n_wide = HART_GROUP_ROWS;
+	HartTask	task = few_rows_task;
+	int64		most;
 
-	share_scratch(ctx, w, 0, (one ? 1 : HART_GROUP_ROWS) * WIDE_STRIDE);
-	run_rows(ctx, w, Max(Max(1, MIN_PIECE_BYTES / row_bytes), most), one ? one_row_task : few_rows_task);
+	if (is_few_bf12(w))
+	{
+		piece_bytes = FEW_BF12_PIECE_BYTES;
+		n_wide = 0;
+		task = few_bf12_task;
+	}
+	else if (w->m == 1)
+	{
+		piece_bytes = PIECE_BYTES;
+		n_wide = 1;
+		task = one_row_task;
+	}
+	share_scratch(ctx, w, 0, n_wide * WIDE_STRIDE);
+	/* small tensors are cut finer, so that each thread gets some */
+	most = Min(piece_bytes / row_bytes, w->weight->rows / (2 * hart_n_threads()));
+	run_rows(ctx, w, Max(Max(1, MIN_PIECE_BYTES / row_bytes), most), task);
 }
 
 static HartMatrix *

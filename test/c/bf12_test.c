@@ -6,6 +6,7 @@
 #include "kernels_test.h"
 
 #include "bf12.h"
+#include "bf16.h"
 
 #define TILE_BYTES 8064
 
@@ -272,6 +273,95 @@ test_kernels(void)
 	ok(bounds, "%s: noise for a tile is read within its bounds", set->name);
 }
 
+#define FEW_TILES 4
+
+/* few_bf12 of n rows of cols columns, from a block of the first of FEW_TILES tiles on, gives the bits of dot1 on the same weights in bf16 */
+static bool
+few_is_dot1(const uint16_t *all, const char *const *tiles, size_t first, size_t cols, size_t n, size_t m)
+{
+	static float x[HART_BF12_FEW * HART_BF12_TILE];
+	static float y[HART_BF12_FEW * 40];
+	size_t		ldy = n + 3;
+	HartBf16Rows rows = {.format = HART_BF12, .tiles = tiles, .first = first, .cols = cols, .n = n};
+
+	for (size_t i = 0; i < m * cols; i++)
+		x[i] = random_floats(0, 1)[0];
+	for (size_t i = 0; i < m * ldy; i++)
+		y[i] = 12345;
+	set->few_bf12(&rows, x, m, y, ldy);
+	for (size_t i = 0; i < m; i++)
+		for (size_t r = 0; r < ldy; r++)
+		{
+			float		sum = r < n ? 0 : 12345;
+
+			for (size_t col = 0; r < n && col < cols; col += HART_DOT_DEPTH)
+			{
+				size_t		depth = cols - col < HART_DOT_DEPTH ? cols - col : HART_DOT_DEPTH;
+				float		part = set->dot1[HART_BF16] (all + first + r * cols + col, depth, NULL, 0, x + i * cols + col);
+
+				sum = col > 0 ? sum + part : part;
+			}
+			if (!same_bits(&y[i * ldy + r], &sum, 1))
+				return false;
+		}
+	return true;
+}
+
+static void
+test_few(void)
+{
+	static uint16_t all[FEW_TILES * HART_BF12_TILE];
+	static unsigned char memory[FEW_TILES][TILE_BYTES];
+	const char *tiles[FEW_TILES];
+	bool		right = true;
+	bool		crowds = true;
+
+	if (set->few_bf12 == NULL)
+	{
+		for (int i = 0; i < 3; i++)
+			ok(true, "%s: few_bf12 # SKIP the set has none", set->name);
+		return;
+	}
+	for (int round = 0; round < 300; round++)
+	{
+		bool	   *to = round % 2 ? &crowds : &right;
+		size_t		cols = HART_BF12_BLOCK * (1 + random_bits() % (round % 3 ? 8 : 40));
+		size_t		first = random_bits() % 41 * HART_BF12_BLOCK;
+		size_t		most = (FEW_TILES * HART_BF12_TILE - first) / cols;
+		size_t		n = 1 + random_bits() % (most < 30 ? most : 30);
+
+		for (size_t t = 0; t < FEW_TILES; t++)
+		{
+			make_weights(HART_BF12_TILE);
+			for (int i = round % 2 ? random_bits() % (HART_BF12_MAX_EXCEPTIONS + 1) : 0; i > 0; i--)
+				weights[random_bits() % (i % 2 ? 300 : HART_BF12_TILE)] = (uint16_t) (random_bits() & 0xbfff);
+			memcpy(all + t * HART_BF12_TILE, weights, sizeof(uint16_t) * HART_BF12_TILE);
+			*to = *to && hart_bf12_pack(weights, HART_BF12_TILE, memory[t]);
+			tiles[t] = (const char *) memory[t];
+		}
+		for (size_t m = 1; m <= HART_BF12_FEW; m++)
+			*to = *to && few_is_dot1(all, tiles, first, cols, n, m);
+	}
+	ok(right, "%s: few rows by rows of packed weights give the bits of bf16, from any block on", set->name);
+	ok(crowds, "%s: the same with exceptions", set->name);
+
+	/* nothing of tiles that are not as they should be leads beyond them; the last one may end early */
+	for (int round = 0; round < 300; round++)
+	{
+		size_t		n = HART_BF12_BLOCK * (1 + random_bits() % 41);
+		HartBf16Rows rows = {.format = HART_BF12, .tiles = tiles, .first = HART_BF12_TILE - HART_BF12_BLOCK, .cols = HART_BF12_BLOCK, .n = 1 + n / HART_BF12_BLOCK};
+		float		y[HART_BF12_FEW * 42];
+
+		for (size_t i = 0; i < TILE_BYTES; i++)
+			memory[0][i] = (unsigned char) random_bits();
+		tiles[1] = (const char *) tile_end - hart_bf12_size(n);
+		for (size_t i = 0; i < hart_bf12_size(n); i++)
+			((unsigned char *) tile_end)[i - hart_bf12_size(n)] = (unsigned char) random_bits();
+		set->few_bf12(&rows, random_floats(0, HART_BF12_FEW * HART_BF12_BLOCK), HART_BF12_FEW, y, rows.n);
+	}
+	ok(true, "%s: noise for tiles is read by it within their bounds", set->name);
+}
+
 int
 main(void)
 {
@@ -286,7 +376,10 @@ main(void)
 		if (set == NULL)
 			ok(true, "%s # SKIP not on this processor", names[i]);
 		else
+		{
 			test_kernels();
+			test_few();
+		}
 	}
 	return tap_done();
 }
