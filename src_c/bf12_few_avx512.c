@@ -18,8 +18,8 @@
 
 #define STREAMS 4
 
-/* From what is unpacked to what is called into the cache */
-#define BYTES_AHEAD 3072
+/* From what is unpacked to what is called into the L2 cache: more misses are under way than the L1 cache keeps track of */
+#define BYTES_AHEAD 4096
 
 /* Chains of rows of x by the streams' rows of weights */
 typedef __m512 Sums[HART_BF12_FEW][STREAMS];
@@ -61,7 +61,7 @@ add_plain_blocks(int m, Bf12Cursor streams[STREAMS], const Bf12Places *places, s
 		UNROLL for (int s = 0; s < STREAMS; s++)
 		{
 			UNROLL for (int i = 0; i < HART_BF12_BLOCK_BYTES; i += 64)
-				_mm_prefetch((const char *) ((uintptr_t) block[s] + BYTES_AHEAD + i), _MM_HINT_T0);
+				_mm_prefetch((const char *) ((uintptr_t) block[s] + BYTES_AHEAD + i), _MM_HINT_T1);
 		}
 		UNROLL for (int q = 0; q < 4; q++)
 		{

@@ -12,7 +12,7 @@
 /* from how many rows of x on weights are worth keeping in the cache for all of them */
 #define PANEL_MIN_ROWS 16
 /* bytes of weights a piece: of what is read once, enough to hide the cost of claiming it; of a panel, what leaves room in the L2 cache */
-#define PIECE_BYTES (64 * 1024)
+#define PIECE_BYTES (128 * 1024)
 #define PANEL_BYTES (256 * 1024)
 #define MIN_PIECE_BYTES (16 * 1024)
 

@@ -14,6 +14,7 @@
 #define SIMD_SET hart_q8_kernels_avx2
 #define LANES 8
 #define X_ROWS 2
+#define STREAMS 1
 #define OP static inline __attribute__((always_inline)) SIMD_TARGET
 
 typedef __m256 vec;

@@ -7,6 +7,7 @@
 
 #define LANES 16
 #define X_ROWS 4
+#define STREAMS 4
 #define OP static inline __attribute__((always_inline)) SIMD_TARGET
 
 typedef __m512 vec;

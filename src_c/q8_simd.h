@@ -8,6 +8,7 @@
  *		LANES				dwords in a vector, 8 or 16
  *		vec, ivec			vectors of floats and of integers
  *		X_ROWS				rows of x in one block of registers
+ *		STREAMS				rows of weights that one row of x takes side by side, 1 or 4
  *		i_load, i_store, i_load_part, i_store_part	(the part: the first n of LANES dwords)
  *		i_zero, i_add, i_shift_left, i_dot		(i_dot: add products of unsigned and signed bytes)
  *		i_abs_max, i_round, i_split, i_store_quads, i_max_lanes, i_sum_lanes	(for rounding x)
@@ -28,8 +29,8 @@
 /* Vectors in a group's 16 places */
 #define VECS (HART_Q8_GROUP / LANES)
 
-/* How far ahead of a pass over weights they are called into the cache, as in kernels_simd.h */
-#define PREFETCH_BYTES 2048
+/* How far ahead of a pass over weights they are called into the L2 cache */
+#define PREFETCH_BYTES 3072
 
 KERNEL void
 round_x(const float *x, size_t n_blocks, HartQ8X *out)
@@ -124,36 +125,67 @@ next_group(HartQ8Walk *walk, size_t n, char **cut)
 	return (HartQ8Run) {to, to + HART_Q8_CUT_WEIGHTS};
 }
 
-/* Add the products of a group of n blocks, both planes at a time */
-INLINE void
-add_group(HartQ8Run run, const HartQ8X *x, size_t n, vec sums[VECS])
+/* From how many blocks on a vector from any quad of a run but the last stays within the run */
+#define WIDE_RUN 8
+
+/*
+ * Up to LANES dwords of a quad of a run of n blocks, from number `first` on. Those beyond the n-th, which no x goes with, are anything in a run that is wide.
+ */
+INLINE ivec
+load_quad(const char *weights, size_t quad, size_t first, size_t n, bool wide)
 {
-	ivec		high[VECS];
-	ivec		low[VECS];
+	const char *from = weights + quad * 4 * n;
+
+	return wide && quad + 1 < HART_Q8_QUADS ? i_load(from + 4 * first) : load_dwords(from, first, n);
+}
+
+/* Add the products of a group of n blocks of each stream, both planes at a time */
+INLINE void
+add_group(const HartQ8Run runs[STREAMS], const HartQ8X *x, size_t n, bool wide, vec sums[STREAMS][VECS])
+{
+	ivec		high[STREAMS][VECS];
+	ivec		low[STREAMS][VECS];
 
 	UNROLL for (int v = 0; v < VECS; v++)
 	{
-		high[v] = i_zero();
-		low[v] = i_load(x->bias + v * LANES);
+		UNROLL for (int s = 0; s < STREAMS; s++)
+		{
+			high[s][v] = i_zero();
+			low[s][v] = i_load(x->bias + v * LANES);
+		}
 	}
 	UNROLL for (size_t quad = 0; quad < HART_Q8_QUADS; quad++)
 	{
-		const char *w = run.weights + quad * 4 * n;
-
-		__builtin_prefetch((const void *) ((uintptr_t) w + PREFETCH_BYTES), 0, 3);
+		/* a run has as many cache lines as blocks */
+		if (quad < n)
+		{
+			UNROLL for (int s = 0; s < STREAMS; s++)
+				__builtin_prefetch((const void *) ((uintptr_t) runs[s].weights + PREFETCH_BYTES + 64 * quad), 0, 2);
+		}
 		UNROLL for (int v = 0; v < VECS; v++)
 		{
-			ivec		weights = load_dwords(w, v * LANES, n);
+			ivec		x_high = i_load(x->high[quad][v * LANES]);
+			ivec		x_low = i_load(x->low[quad][v * LANES]);
 
-			high[v] = i_dot(high[v], weights, i_load(x->high[quad][v * LANES]));
-			low[v] = i_dot(low[v], weights, i_load(x->low[quad][v * LANES]));
+			UNROLL for (int s = 0; s < STREAMS; s++)
+			{
+				ivec		weights = load_quad(runs[s].weights, quad, v * LANES, n, wide);
+
+				high[s][v] = i_dot(high[s][v], weights, x_high);
+				low[s][v] = i_dot(low[s][v], weights, x_low);
+			}
 		}
 	}
 	UNROLL for (int v = 0; v < VECS; v++)
 	{
-		vec			scale = v_mul(v_load_scales(run.scales, v * LANES, n), v_load(x->scale + v * LANES));
+		vec			x_scale = v_load(x->scale + v * LANES);
 
-		sums[v] = v_fma(v_from_int(i_add(i_shift_left(high[v], 7), low[v])), scale, sums[v]);
+		UNROLL for (int s = 0; s < STREAMS; s++)
+		{
+			vec			scale = v_mul(v_load_scales(runs[s].scales, v * LANES, n), x_scale);
+
+			sums[s][v] = v_fma(v_from_int(i_add(i_shift_left(high[s][v], 7), low[s][v])), scale, sums[s][v]);
+		}
 	}
 }
 
@@ -167,33 +199,71 @@ add_halves_four(__m128 a, __m128 b, __m128 c, __m128 d)
 	return _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd));
 }
 
+/* n successive rows of weights from each of STREAMS others on, by a row of x; the results of n_streams of them are put in y */
+INLINE void
+multiply_streams(const HartQ8Rows *w, const size_t first[STREAMS], size_t n_streams, size_t n, const HartQ8X *x, float *y)
+{
+	size_t		n_groups = hart_q8_groups(w->row_blocks);
+	HartQ8Walk	walks[STREAMS];
+	char		room[STREAMS][HART_Q8_CUT_BYTES];
+
+	for (size_t s = 0; s < STREAMS; s++)
+	{
+		HartQ8Rows	from = *w;
+
+		from.first_block += first[s] * w->row_blocks;
+		walks[s] = hart_q8_walk(&from);
+	}
+	for (size_t r = 0; r < n; r++)
+	{
+		vec			sums[STREAMS][VECS];
+		float		out[4];
+
+		UNROLL for (int s = 0; s < STREAMS; s++)
+		{
+			UNROLL for (int v = 0; v < VECS; v++)
+				sums[s][v] = v_set1(0.0f);
+		}
+		for (size_t g = 0; g < n_groups; g++)
+		{
+			size_t		left = w->row_blocks - g * HART_Q8_GROUP;
+			HartQ8Run	runs[STREAMS];
+
+			UNROLL for (int s = 0; s < STREAMS; s++)
+			{
+				char	   *cut = room[s];
+
+				runs[s] = next_group(&walks[s], left < HART_Q8_GROUP ? left : HART_Q8_GROUP, &cut);
+			}
+			if (left >= HART_Q8_GROUP)
+				add_group(runs, x + g, HART_Q8_GROUP, true, sums);
+			else if (left >= WIDE_RUN)
+				add_group(runs, x + g, left, true, sums);
+			else
+				add_group(runs, x + g, left, false, sums);
+		}
+		_mm_storeu_ps(out, add_halves_four(v_fold(sums[0]), v_fold(sums[1 % STREAMS]), v_fold(sums[2 % STREAMS]), v_fold(sums[3 % STREAMS])));
+		for (size_t s = 0; s < n_streams; s++)
+			y[first[s] + r] = out[s];
+	}
+}
+
+/* A stretch of the rows in each stream, then those that are left over side by side */
 KERNEL void
 one_row(const HartQ8Rows *w, const HartQ8X *x, float *y)
 {
-	HartQ8Walk	walk = hart_q8_walk(w);
-	size_t		n_whole = w->row_blocks / HART_Q8_GROUP;
-	size_t		rest = w->row_blocks % HART_Q8_GROUP;
-	char		room[HART_Q8_CUT_BYTES];
+	size_t		stretch = w->n / STREAMS;
+	size_t		n_left = w->n % STREAMS;
+	size_t		first[STREAMS];
 
-	for (size_t r = 0; r < w->n; r++)
-	{
-		vec			sums[VECS];
-		char	   *cut;
-
-		UNROLL for (int v = 0; v < VECS; v++)
-			sums[v] = v_set1(0.0f);
-		for (size_t g = 0; g < n_whole; g++)
-		{
-			cut = room;
-			add_group(next_group(&walk, HART_Q8_GROUP, &cut), &x[g], HART_Q8_GROUP, sums);
-		}
-		if (rest > 0)
-		{
-			cut = room;
-			add_group(next_group(&walk, rest, &cut), &x[n_whole], rest, sums);
-		}
-		y[r] = _mm_cvtss_f32(add_halves_four(v_fold(sums), v_fold(sums), v_fold(sums), v_fold(sums)));
-	}
+	for (size_t s = 0; s < STREAMS; s++)
+		first[s] = s * stretch;
+	multiply_streams(w, first, STREAMS, stretch, x, y);
+	/* streams that have none take the last row too */
+	for (size_t s = 0; s < STREAMS; s++)
+		first[s] = STREAMS * stretch + (s < n_left ? s : n_left - 1);
+	if (n_left > 0)
+		multiply_streams(w, first, n_left, 1, x, y);
 }
 
 #include "q8_simd_rows.h"
