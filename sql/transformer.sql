@@ -21,18 +21,23 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION hart.feed_forward(hart.context, integer, hart.matrix) IS 'gated feed-forward network of a layer: (m, dim) → (m, dim)';
 
-CREATE FUNCTION hart.hidden_states(ctx hart.context, tokens integer[], sequences integer[], positions integer[]) RETURNS hart.matrix
+CREATE FUNCTION hart.hidden_states(ctx hart.context, tokens integer[], sequences integer[], positions integer[], last_only boolean DEFAULT false) RETURNS hart.matrix
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED AS $$
 DECLARE
+    last_layer CONSTANT integer := hart.n_layers(ctx) - 1;
     x hart.matrix := hart.embed_tokens(ctx, tokens);
 BEGIN
-    FOR layer IN 0 .. hart.n_layers(ctx) - 1 LOOP
+    FOR layer IN 0 .. last_layer LOOP
         x := hart.add(x, hart.attention(ctx, layer, hart.rms_norm(ctx, layer, 'input_layernorm', x), sequences, positions));
+        IF last_only AND layer = last_layer THEN
+            x := hart.last_row(x);      -- nothing attends to the others any more
+        END IF;
         x := hart.add(x, hart.feed_forward(ctx, layer, hart.rms_norm(ctx, layer, 'post_attention_layernorm', x)));
     END LOOP;
     RETURN x;
 END $$;
-COMMENT ON FUNCTION hart.hidden_states(hart.context, integer[], integer[], integer[]) IS 'all layers over tokens at positions of sequences: (tokens, dim), before the last norm';
+COMMENT ON FUNCTION hart.hidden_states(hart.context, integer[], integer[], integer[], boolean) IS
+    'all layers over tokens at positions of sequences: (tokens, dim), before the last norm; with last_only that of the last token: (1, dim)';
 
 CREATE FUNCTION hart.forward_batch(ctx hart.context, tokens integer[], sequences integer[], positions integer[]) RETURNS hart.matrix
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL RESTRICTED AS $$
@@ -54,9 +59,9 @@ BEGIN
     FOR start IN 0 .. cardinality(tokens) - 1 BY block LOOP
         part := tokens[start + 1 : start + block];
         x := hart.hidden_states(ctx, part, array_fill(sequence, ARRAY[cardinality(part)]),
-                                ARRAY(SELECT generate_series(pos + start, pos + start + cardinality(part) - 1)));
+                                ARRAY(SELECT generate_series(pos + start, pos + start + cardinality(part) - 1)), last_only => true);
     END LOOP;
-    RETURN hart.linear(ctx, 'lm_head', hart.rms_norm(ctx, 'model.norm', hart.last_row(x)));
+    RETURN hart.linear(ctx, 'lm_head', hart.rms_norm(ctx, 'model.norm', x));
 END $$;
 COMMENT ON FUNCTION hart.forward(hart.context, integer[], integer, integer) IS
     'logits of the token after the last of those given, which are at positions pos on of a sequence: (1, vocab_size); NULL for no tokens';

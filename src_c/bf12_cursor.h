@@ -75,12 +75,12 @@ call_ahead(Bf12Cursor *c, const char *const *last)
 	c->ahead += HART_BF12_BLOCK_BYTES;
 }
 
-/* The four lines of the block that a cursor is at, HART_BF16_BLOCK apart */
+/* The four lines of the block that a cursor is at, GROUP_BYTES apart */
 OP void
 unpack_this_block(Bf12Cursor *c, const Bf12Places *places, char *to)
 {
 	UNROLL for (int q = 0; q < 4; q++)
-		_mm512_store_si512(to + q * HART_BF16_BLOCK, bf12_line(c->block, c->exponents, places, q));
+		_mm512_store_si512(to + q * GROUP_BYTES, bf12_line(c->block, c->exponents, places, q));
 	if (c->block == c->exceptional)
 	{
 		const char *next = c->block + HART_BF12_BLOCK_BYTES;
@@ -99,7 +99,7 @@ enter_next_tile(Bf12Cursor *c)
 		enter_tile(c, c->tile + 1, hart_bf12_block(c->tile[1], 0));
 }
 
-/* The four lines of the next block, HART_BF16_BLOCK apart; last is the last tile there is */
+/* The four lines of the next block, GROUP_BYTES apart; last is the last tile there is */
 OP void
 unpack_block(Bf12Cursor *c, const Bf12Places *places, const char *const *last, char *to)
 {

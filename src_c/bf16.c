@@ -13,14 +13,14 @@
 const HartBf16Kernels *hart_bf16_kernels = NULL;
 
 size_t
-hart_bf16_panel_rows(size_t m, size_t cols)
+hart_bf16_panel_rows(size_t bytes, size_t m, size_t cols)
 {
 	size_t		depth = cols < HART_BF16_DEPTH ? cols : HART_BF16_DEPTH;
 
 	/* what few rows of x leave time for while it is unpacked */
 	if (m <= HART_BF16_STRIP)
 		return 2 * HART_BF16_STRIP;
-	return HART_BF16_PANEL_BYTES / (2 * hart_bf16_groups(depth) * HART_BF16_BLOCK) * 2 * HART_BF16_STRIP;
+	return bytes / (2 * hart_bf16_groups(depth) * HART_BF16_BLOCK) * 2 * HART_BF16_STRIP;
 }
 
 #ifdef HART_BF16_KERNELS

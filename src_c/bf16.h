@@ -37,7 +37,7 @@
 #define HART_BF16_DEPTH 1024	/* columns that are summed at a time */
 #define HART_BF16_PLAIN_TILE 4032	/* weights of a full tile of plain bf16 */
 
-/* Bytes of a panel, unpacked rows of weights: half of the L2 cache of processors with AMX */
+/* Bytes of a panel, unpacked rows of weights, at most: half of the L2 cache of processors with AMX */
 #define HART_BF16_PANEL_BYTES (1024 * 1024)
 
 /* Room for the sums of two strips of weights by two of x, of 16 such pairs and one more */
@@ -65,6 +65,7 @@ typedef struct HartBf16X
 typedef struct HartBf16Kernels
 {
 	const char *name;			/* "amx" or "avx512bf16" */
+	size_t		panel_bytes;	/* of unpacked weights that stay in the L2 cache */
 
 	/* Pack the strip of x from row i on, a multiple of HART_BF16_STRIP, out of x (m, cols) */
 	void		(*pack_x) (const HartBf16X *to, const float *x, size_t i);
@@ -125,8 +126,8 @@ hart_bf16_x_size(size_t m, size_t cols, int terms)
 	return hart_bf16_strips(m) * hart_bf16_strip_rows(m) * terms * hart_bf16_groups(cols) * HART_BF16_LINE;
 }
 
-/* Rows of weights that are unpacked and multiplied together, for m rows of x */
-extern size_t hart_bf16_panel_rows(size_t m, size_t cols);
+/* Rows of weights that are unpacked and multiplied together, for m rows of x, in a panel of so many bytes */
+extern size_t hart_bf16_panel_rows(size_t bytes, size_t m, size_t cols);
 
 /* Bytes that multiply needs, at most */
 #define HART_BF16_SCRATCH (HART_BF16_PANEL_BYTES + HART_BF16_SUMS * sizeof(float))

@@ -14,11 +14,13 @@
 
 #define BF16_TARGET __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,fma")))
 
+#define STRIP HART_BF16_STRIP
+#define STRIP_ROWS STRIP
+
 #include "bf16_avx512_pack.h"
 #include "avx512_transpose.h"
 
-#define STRIP HART_BF16_STRIP
-#define BLOCK HART_BF16_BLOCK
+#define BLOCK GROUP_BYTES
 #define LINE HART_BF16_LINE
 #define PAIR (2 * STRIP)		/* rows of weights that are multiplied together */
 
@@ -201,7 +203,7 @@ multiply_panel(const Panel *panel, const HartBf16X *x, Result y, float *sums)
 BF16_KERNEL void
 multiply_many(const HartBf16Rows *w, const HartBf16X *x, Result y, float *sums, char *strips)
 {
-	size_t		panel_rows = hart_bf16_panel_rows(x->m, w->cols);
+	size_t		panel_rows = hart_bf16_panel_rows(HART_BF16_PANEL_BYTES, x->m, w->cols);
 
 	for (size_t row = 0; row < w->n; row += panel_rows)
 		for (size_t col = 0; col < w->cols; col += HART_BF16_DEPTH)
@@ -281,6 +283,7 @@ pack_x(const HartBf16X *to, const float *x, size_t i)
 
 const HartBf16Kernels hart_bf16_kernels_amx = {
 	.name = "amx",
+	.panel_bytes = HART_BF16_PANEL_BYTES,
 	.pack_x = pack_x,
 	.multiply = multiply,
 };

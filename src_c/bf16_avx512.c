@@ -13,119 +13,297 @@
 
 #define BF16_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512bf16,avx2,fma")))
 
+/* Rows of x in a register block, and of weights, which are a strip: its lines lie in the cache one after the other */
+#define X_ROWS 6
+#define STRIP_ROWS 4
+
 #include "bf16_avx512_pack.h"
 
-/* Rows of x and of weights in a register block */
-#define X_ROWS 6
-#define W_ROWS 4
+/* Bytes of a panel: a quarter of the L2 cache of processors with AVX512-BF16 and without AMX */
+#define PANEL_BYTES (256 * 1024)
+
+/* Rows of x that are few: what takes time is to read the weights */
+#define FEW_ROWS 16
+/* Rows of weights of a panel for them, which stays in the L1 cache */
+#define FEW_PANEL_ROWS (4 * STRIP_ROWS)
+/* Of these, rows that take 12-bit weights straight out of their tiles */
+#define STREAMED_ROWS 12
 
 /* Rows from the one that is unpacked to the one that is called into the cache */
 #define ROWS_AHEAD 4
 
-/* Products of rows of x, x_bytes apart, by W_ROWS rows of a strip of weights. rows is a constant in every call, so all sums are in registers. */
-OP void
-multiply_block(int rows, const char *x, size_t x_bytes, int terms, const char *w, size_t groups, float *y, size_t ldy, size_t n, bool add)
+/* Not by _mm512_dpbf16_ps: GCC 12 copies its sum before some uses */
+OP __m512
+add_products(__m512 sum, __m512i a, __m512i b)
 {
-	__m512		sum[X_ROWS][W_ROWS];
+	__asm__("vdpbf16ps\t%2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+	return sum;
+}
+
+/* Halves of 16 chains added up, and halves of these: what is left of them */
+OP __m128
+fold(__m512 chains)
+{
+	__m256		eight = _mm256_add_ps(_mm512_castps512_ps256(chains), _mm512_extractf32x8_ps(chains, 1));
+
+	return _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+}
+
+/* The 16 chains of each of four sums, added up by halves */
+OP __m128
+add_four(const __m512 chains[4])
+{
+	__m128		a = fold(chains[0]);
+	__m128		b = fold(chains[1]);
+	__m128		c = fold(chains[2]);
+	__m128		d = fold(chains[3]);
+	__m128		ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+	__m128		cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
+
+	return _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd));
+}
+
+/* Cache lines that are called while something else is multiplied: [line, end), line i being the i / STRIP_ROWS-th of row i % STRIP_ROWS */
+typedef struct
+{
+	const char *rows[STRIP_ROWS];
+	size_t		line;
+	size_t		end;
+	size_t		at_once;
+} Ahead;
+
+/* Rows of x by a strip of weights */
+typedef struct
+{
+	const char *x;				/* rows x_bytes apart */
+	size_t		x_bytes;
+	int			terms;
+	const char *w;
+	size_t		groups;
+	float	   *y;				/* n columns, rows ldy apart */
+	size_t		ldy;
+	size_t		n;
+	bool		add;
+	Ahead		ahead;
+} Block;
+
+/* rows is a constant in every call, so all sums are in registers; so is the number of terms where it matters */
+OP void
+multiply_block(const Block *b, int rows, int terms)
+{
+	const char *x = b->x;
+	const char *w = b->w;
+	size_t		x_bytes = b->x_bytes;
+	__mmask8	columns = (__mmask8) (b->n >= STRIP_ROWS ? 0xf : (1u << b->n) - 1);
+	size_t		line = b->ahead.line;
+	__m512		sums[X_ROWS][STRIP_ROWS];
 
 	UNROLL for (int r = 0; r < rows; r++)
 	{
-		UNROLL for (int c = 0; c < W_ROWS; c++)
-			sum[r][c] = _mm512_setzero_ps();
+		UNROLL for (int c = 0; c < STRIP_ROWS; c++)
+			sums[r][c] = _mm512_setzero_ps();
 	}
-	for (size_t g = 0; g < groups; g++)
-		for (int t = 0; t < terms; t++)
+	for (size_t g = b->groups; g > 0; g--, w += GROUP_BYTES)
+	{
+		for (size_t i = 0; i < b->ahead.at_once && line < b->ahead.end; i++, line++)
+			_mm_prefetch((const char *) ((uintptr_t) b->ahead.rows[line % STRIP_ROWS] + line / STRIP_ROWS * 64), _MM_HINT_T1);
+		for (int t = 0; t < terms; t++, x += HART_BF16_LINE)
 		{
-			__m512bh	lines[X_ROWS];
+			__m512i		lines[X_ROWS];
 
 			UNROLL for (int r = 0; r < rows; r++)
-				lines[r] = (__m512bh) _mm512_loadu_si512(x + r * x_bytes + (g * terms + t) * HART_BF16_LINE);
-			UNROLL for (int c = 0; c < W_ROWS; c++)
+				lines[r] = _mm512_loadu_si512(x + r * x_bytes);
+			UNROLL for (int c = 0; c < STRIP_ROWS; c++)
 			{
-				__m512bh	line = (__m512bh) _mm512_loadu_si512(w + g * HART_BF16_BLOCK + c * HART_BF16_LINE);
+				__m512i		weights = _mm512_load_si512(w + c * HART_BF16_LINE);
 
 				UNROLL for (int r = 0; r < rows; r++)
-					sum[r][c] = _mm512_dpbf16_ps(sum[r][c], line, lines[r]);
+					sums[r][c] = add_products(sums[r][c], weights, lines[r]);
 			}
 		}
+	}
 	UNROLL for (int r = 0; r < rows; r++)
 	{
-		UNROLL for (int c = 0; c < W_ROWS; c++)
-			if ((size_t) c < n)
-				y[r * ldy + c] = (add ? y[r * ldy + c] : 0) + _mm512_reduce_add_ps(sum[r][c]);
+		__m128		all = add_four(sums[r]);
+		float	   *to = b->y + r * b->ldy;
+
+		if (b->add)
+			all = _mm_add_ps(_mm_maskz_loadu_ps(columns, to), all);
+		_mm_mask_storeu_ps(to, columns, all);
 	}
 }
 
-#define BLOCK_CASE(r) \
-	case r: \
-		multiply_block(r, strip, x_bytes, x->terms, weights, groups, y + i * ldy + row, ldy, n - row, add); \
-		break
+/* Functions of their own: in one, the compiler would have no registers left for the sums */
+#define MULTIPLY_BLOCK(rows) \
+	BF16_KERNEL __attribute__((noinline)) void \
+	multiply_block_##rows(const Block *b) \
+	{ \
+		if (b->terms == 1) \
+			multiply_block(b, rows, 1); \
+		else \
+			multiply_block(b, rows, b->terms); \
+	}
 
-/* A panel by all rows of x: some of these at a time stay in the nearest cache */
-BF16_KERNEL void
-panel_by_rows(const Panel *panel, const HartBf16X *x, float *y, size_t ldy, bool add)
+MULTIPLY_BLOCK(1)
+MULTIPLY_BLOCK(2)
+MULTIPLY_BLOCK(3)
+MULTIPLY_BLOCK(4)
+MULTIPLY_BLOCK(5)
+MULTIPLY_BLOCK(6)
+
+/* What a block of rows of x calls of a strip of the panel that is unpacked next: its share, evenly along the way */
+OP Ahead
+share_of(const HartBf16Rows *w, const Panel *next, size_t row, size_t i, size_t n_rows, size_t m, size_t groups)
 {
-	size_t		groups = hart_bf16_groups(panel->n_cols);
-	size_t		n = panel->n_rows;
-	size_t		x_bytes = hart_bf16_groups(x->cols) * x->terms * HART_BF16_LINE;
+	size_t		n_lines = (next->n_cols * 2 + 63) / 64 * STRIP_ROWS;
+	Ahead		ahead = {.line = n_lines * i / m, .end = n_lines * (i + n_rows) / m};
 
-	for (size_t i = 0; i < x->m; i += X_ROWS)
+	if (w->format == HART_BF12)
+		ahead = (Ahead) {.line = n_lines * 3 / 4 * i / m, .end = n_lines * 3 / 4 * (i + n_rows) / m};
+	if (row >= next->n_rows)
+		return (Ahead) {.at_once = 0};
+	for (size_t r = 0; r < STRIP_ROWS; r++)
 	{
-		const char *strip = x->packed + i * x_bytes + panel->col / HART_BF16_GROUP * x->terms * HART_BF16_LINE;
+		size_t		last = next->n_rows - 1;
 
-		for (size_t row = 0; row < n; row += W_ROWS)
+		ahead.rows[r] = address_of(w, w->first + (next->row + (row + r < last ? row + r : last)) * w->cols + next->col);
+	}
+	ahead.at_once = (ahead.end - ahead.line + groups - 1) / groups;
+	return ahead;
+}
+
+/* A panel by all rows of x: some of these at a time stay in the nearest cache. Meanwhile the panel that is unpacked next, unless it is NULL, is called. */
+BF16_KERNEL void
+panel_by_rows(const HartBf16Rows *w, const Panel *panel, const Panel *next, const HartBf16X *x, float *y, size_t ldy, bool add)
+{
+	static void (*const multiply_rows[X_ROWS]) (const Block *b) =
+	{multiply_block_1, multiply_block_2, multiply_block_3, multiply_block_4, multiply_block_5, multiply_block_6};
+	size_t		x_bytes = hart_bf16_groups(x->cols) * x->terms * HART_BF16_LINE;
+	size_t		n_blocks = (x->m + X_ROWS - 1) / X_ROWS;
+	/* all about the same, as small blocks are slow */
+	size_t		block_rows = (x->m + n_blocks - 1) / n_blocks;
+	Block		b = {.x_bytes = x_bytes, .terms = x->terms, .groups = hart_bf16_groups(panel->n_cols), .ldy = ldy, .add = add};
+
+	for (size_t i = 0; i < x->m; i += block_rows)
+	{
+		size_t		n_rows = x->m - i < block_rows ? x->m - i : block_rows;
+
+		b.x = x->packed + i * x_bytes + panel->col / HART_BF16_GROUP * x->terms * HART_BF16_LINE;
+		for (size_t row = 0; row < panel->n_rows; row += STRIP_ROWS)
 		{
-			const char *weights = panel->strips + row / HART_BF16_STRIP * groups * HART_BF16_BLOCK + row % HART_BF16_STRIP * HART_BF16_LINE;
-
-			switch (x->m - i)
-			{
-					BLOCK_CASE(1);
-					BLOCK_CASE(2);
-					BLOCK_CASE(3);
-					BLOCK_CASE(4);
-					BLOCK_CASE(5);
-				default:
-					multiply_block(X_ROWS, strip, x_bytes, x->terms, weights, groups, y + i * ldy + row, ldy, n - row, add);
-			}
+			b.w = panel->strips + row * b.groups * HART_BF16_LINE;
+			b.y = y + i * ldy + row;
+			b.n = panel->n_rows - row;
+			if (next != NULL)
+				b.ahead = share_of(w, next, row, i, n_rows, x->m, b.groups);
+			multiply_rows[n_rows - 1] (&b);
 		}
 	}
 }
 
 BF16_KERNEL void
-multiply(const HartBf16Rows *w, const HartBf16X *x, float *y, size_t ldy, void *scratch)
+multiply_panels(const HartBf16Rows *w, const HartBf16X *x, float *y, size_t ldy, void *scratch)
 {
-	size_t		panel_rows = hart_bf16_panel_rows(x->m, w->cols);
+	bool		few = x->m <= FEW_ROWS;
+	size_t		panel_rows = few ? FEW_PANEL_ROWS : hart_bf16_panel_rows(PANEL_BYTES, x->m, w->cols);
 
 	for (size_t row = 0; row < w->n; row += panel_rows)
 		for (size_t col = 0; col < w->cols; col += HART_BF16_DEPTH)
 		{
+			bool		last = col + HART_BF16_DEPTH >= w->cols;
 			Panel		panel = panel_at(w, row, panel_rows, col, scratch);
-			Panel		ahead = panel_at(w, row + ROWS_AHEAD < w->n ? row + ROWS_AHEAD : row, panel_rows, col, scratch);
+			Panel		next = panel_at(w, last ? row + panel.n_rows : row, panel_rows, last ? 0 : col + HART_BF16_DEPTH, scratch);
+			Panel		ahead = panel_at(w, !few && row + ROWS_AHEAD < w->n ? row + ROWS_AHEAD : row, panel_rows, col, scratch);
 
 			for (size_t r = 0; r < panel.n_rows; r++)
 				unpack_panel_row(w, &panel, r, &ahead);
-			panel_by_rows(&panel, x, y + row, ldy, col > 0);
+			panel_by_rows(w, &panel, few ? &next : NULL, x, y + row, ldy, col > 0);
 		}
+}
+
+#define STREAMS 4
+#define FEW_X 6
+
+/* Of one term */
+typedef struct
+{
+	const char *x;				/* packed rows, x_bytes apart */
+	size_t		x_bytes;
+	size_t		first;
+} XRows;
+
+typedef __m512 Sums[FEW_X][STREAMS];
+
+OP void
+add_lines(int m, const __m512i lines[STREAMS], const XRows *x, size_t q, Sums sums)
+{
+	const char *from = x->x + (x->first + q) * HART_BF16_LINE;
+
+	UNROLL for (int i = 0; i < m; i++)
+	{
+		__m512i		line = _mm512_loadu_si512(from + i * x->x_bytes);
+
+		UNROLL for (int s = 0; s < STREAMS; s++)
+			sums[i][s] = add_products(sums[i][s], lines[s], line);
+	}
+}
+
+OP void
+add_chains(const __m512 sums[STREAMS], float out[STREAMS])
+{
+	_mm_storeu_ps(out, add_four(sums));
+}
+
+#include "bf12_streams.h"
+
+BF16_KERNEL void
+multiply(const HartBf16Rows *w, const HartBf16X *x, float *y, size_t ldy, void *scratch)
+{
+	size_t		n_passes = (x->m + FEW_X - 1) / FEW_X;
+	size_t		x_bytes = hart_bf16_groups(x->cols) * HART_BF16_LINE;
+
+	if (x->m > STREAMED_ROWS || x->terms > 1 || w->format != HART_BF12 || w->cols % HART_BF12_BLOCK != 0 || w->first % HART_BF12_BLOCK != 0)
+	{
+		multiply_panels(w, x, y, ldy, scratch);
+		return;
+	}
+	for (size_t pass = 0; pass < n_passes; pass++)
+	{
+		size_t		i = x->m * pass / n_passes;
+		XRows		rows = {.x = x->packed + i * x_bytes, .x_bytes = x_bytes};
+
+		multiply_few(w, &rows, x->m * (pass + 1) / n_passes - i, y + i * ldy, ldy);
+	}
+}
+
+/* The number of terms is a constant in every call */
+OP void
+pack_row(const float *x, size_t cols, int terms, char *to)
+{
+	for (size_t col = 0; col < cols; col += HART_BF16_GROUP, to += terms * HART_BF16_LINE)
+		split_line(x + col, cols - col < HART_BF16_GROUP ? cols - col : HART_BF16_GROUP, terms, (__m512i *) to);
 }
 
 BF16_KERNEL void
 pack_x(const HartBf16X *to, const float *x, size_t i)
 {
-	size_t		groups = hart_bf16_groups(to->cols);
+	size_t		row_bytes = hart_bf16_groups(to->cols) * to->terms * HART_BF16_LINE;
 	size_t		end = i + HART_BF16_STRIP < to->m ? i + HART_BF16_STRIP : to->m;
 
 	for (size_t r = i; r < end; r++)
-		for (size_t g = 0; g < groups; g++)
-		{
-			size_t		col = g * HART_BF16_GROUP;
-			size_t		n = to->cols - col < HART_BF16_GROUP ? to->cols - col : HART_BF16_GROUP;
-
-			split_line(x + r * to->cols + col, n, to->terms, (__m512i *) (to->packed + (r * groups + g) * to->terms * HART_BF16_LINE));
-		}
+	{
+		if (to->terms == 1)
+			pack_row(x + r * to->cols, to->cols, 1, to->packed + r * row_bytes);
+		else if (to->terms == 2)
+			pack_row(x + r * to->cols, to->cols, 2, to->packed + r * row_bytes);
+		else
+			pack_row(x + r * to->cols, to->cols, 3, to->packed + r * row_bytes);
+	}
 }
 
 const HartBf16Kernels hart_bf16_kernels_avx512bf16 = {
 	.name = "avx512bf16",
+	.panel_bytes = PANEL_BYTES,
 	.pack_x = pack_x,
 	.multiply = multiply,
 };

@@ -2,13 +2,18 @@
  * bf16_avx512_pack.h
  *		Rows of weights and of x as lines of bf16 (bf16.h), with AVX-512; part of the sets of kernels.
  *
- * A set defines BF16_TARGET before it includes this.
+ * A set defines before it includes this
+ *		BF16_TARGET			the attribute that allows its instructions
+ *		STRIP_ROWS			rows of weights in a strip, whose lines lie side by side
  */
 #include <immintrin.h>
 #include <string.h>
 
 #define OP static inline __attribute__((always_inline)) BF16_TARGET
 #define BF16_KERNEL static BF16_TARGET
+
+/* Bytes of a group of a strip of weights: from a line of a row to the next */
+#define GROUP_BYTES (STRIP_ROWS * HART_BF16_LINE)
 
 /* A weight's tile, and its number in there; divisions by constants */
 OP size_t
@@ -84,18 +89,18 @@ bf12_line(const char *block, __m512i exponents, const Bf12Places *places, int q)
 									 _mm512_shuffle_epi8(mantissas, places->mantissas[q % 2]), places->mask, 0xf8);
 }
 
-/* The lines of groups q to end - 1 of a block, which are no constant numbers, HART_BF16_BLOCK apart */
+/* The lines of groups q to end - 1 of a block, which are no constant numbers, GROUP_BYTES apart */
 OP void
 bf12_some_lines(const char *block, __m512i exponents, const Bf12Places *places, size_t q, size_t end, char *to)
 {
 	if (q <= 0 && end > 0)
-		_mm512_store_si512(to - q * HART_BF16_BLOCK, bf12_line(block, exponents, places, 0));
+		_mm512_store_si512(to - q * GROUP_BYTES, bf12_line(block, exponents, places, 0));
 	if (q <= 1 && end > 1)
-		_mm512_store_si512(to + (1 - q) * HART_BF16_BLOCK, bf12_line(block, exponents, places, 1));
+		_mm512_store_si512(to + (1 - q) * GROUP_BYTES, bf12_line(block, exponents, places, 1));
 	if (q <= 2 && end > 2)
-		_mm512_store_si512(to + (2 - q) * HART_BF16_BLOCK, bf12_line(block, exponents, places, 2));
+		_mm512_store_si512(to + (2 - q) * GROUP_BYTES, bf12_line(block, exponents, places, 2));
 	if (end > 3)
-		_mm512_store_si512(to + (3 - q) * HART_BF16_BLOCK, bf12_line(block, exponents, places, 3));
+		_mm512_store_si512(to + (3 - q) * GROUP_BYTES, bf12_line(block, exponents, places, 3));
 }
 
 /* Put the exceptions among n weights from number index on in their places */
@@ -112,11 +117,11 @@ place_exceptions(const char *tile, size_t index, size_t n, char *to)
 		/* a wrong order of exceptions does no harm either */
 		if (at >= n)
 			break;
-		memcpy(to + at / HART_BF16_GROUP * HART_BF16_BLOCK + at % 16 * 4 + at % HART_BF16_GROUP / 16 * 2, &e.bits, sizeof(e.bits));
+		memcpy(to + at / HART_BF16_GROUP * GROUP_BYTES + at % 16 * 4 + at % HART_BF16_GROUP / 16 * 2, &e.bits, sizeof(e.bits));
 	}
 }
 
-/* Lines of n weights of a tile from number index on, both whole groups, HART_BF16_BLOCK apart; as many bytes from ahead on are called into the cache */
+/* Lines of n weights of a tile from number index on, both whole groups, GROUP_BYTES apart; as many bytes from ahead on are called into the cache */
 OP void
 unpack_bf12(const char *tile, size_t index, size_t n, char *to, const char *ahead)
 {
@@ -133,7 +138,7 @@ unpack_bf12(const char *tile, size_t index, size_t n, char *to, const char *ahea
 
 		bf12_some_lines(block, exponents, &places, skipped, skipped + taken, line);
 		block += HART_BF12_BLOCK_BYTES;
-		line += taken * HART_BF16_BLOCK;
+		line += taken * GROUP_BYTES;
 		left -= taken;
 	}
 	for (; left >= 4; left -= 4)
@@ -141,10 +146,10 @@ unpack_bf12(const char *tile, size_t index, size_t n, char *to, const char *ahea
 		UNROLL for (int i = 0; i < HART_BF12_BLOCK_BYTES; i += 64)
 			_mm_prefetch(ahead + i, _MM_HINT_T1);
 		UNROLL for (int q = 0; q < 4; q++)
-			_mm512_store_si512(line + q * HART_BF16_BLOCK, bf12_line(block, exponents, &places, q));
+			_mm512_store_si512(line + q * GROUP_BYTES, bf12_line(block, exponents, &places, q));
 		ahead += HART_BF12_BLOCK_BYTES;
 		block += HART_BF12_BLOCK_BYTES;
-		line += 4 * HART_BF16_BLOCK;
+		line += 4 * GROUP_BYTES;
 	}
 	bf12_some_lines(block, exponents, &places, 0, left, line);
 	if (hart_bf12_n_exceptions(tile) > 0)
@@ -165,7 +170,7 @@ unpack_plain(const char *weights, size_t n, char *to, const char *ahead)
 		_mm_prefetch(ahead + 2 * at, _MM_HINT_T1);
 		_mm512_store_si512(to, _mm512_permutexvar_epi16(places, _mm512_loadu_si512(weights)));
 		weights += HART_BF16_LINE;
-		to += HART_BF16_BLOCK;
+		to += GROUP_BYTES;
 	}
 }
 
@@ -195,7 +200,7 @@ unpack_odd(const HartBf16Rows *w, size_t place, size_t n, char *to)
 	for (size_t i = n; i < hart_bf16_groups(n) * HART_BF16_GROUP; i++)
 		wide[i] = 0;
 	for (size_t i = 0; i < n; i += HART_BF16_GROUP)
-		_mm512_store_si512(to + i / HART_BF16_GROUP * HART_BF16_BLOCK, line_of(_mm512_loadu_si512(wide + i), _mm512_loadu_si512(wide + i + 16)));
+		_mm512_store_si512(to + i / HART_BF16_GROUP * GROUP_BYTES, line_of(_mm512_loadu_si512(wide + i), _mm512_loadu_si512(wide + i + 16)));
 }
 
 /* Where a weight lies */
@@ -227,7 +232,7 @@ panel_at(const HartBf16Rows *w, size_t row, size_t most_rows, size_t col, char *
 		col, w->cols - col < HART_BF16_DEPTH ? w->cols - col : HART_BF16_DEPTH, strips};
 }
 
-/* Lines of row r of a panel, HART_BF16_BLOCK apart, while row r of the panel that is unpacked next, or none, is called into the cache */
+/* Lines of row r of a panel, GROUP_BYTES apart, while row r of the panel that is unpacked next, or none, is called into the cache */
 OP void
 unpack_row(const HartBf16Rows *w, const Panel *panel, size_t r, const Panel *next, char *to)
 {
@@ -252,18 +257,18 @@ unpack_row(const HartBf16Rows *w, const Panel *panel, size_t r, const Panel *nex
 			unpack_bf12(tile, index, taken, to, ahead);
 		else
 			unpack_plain(tile + 2 * index, taken, to, ahead);
-		to += taken / HART_BF16_GROUP * HART_BF16_BLOCK;
+		to += taken / HART_BF16_GROUP * GROUP_BYTES;
 		ahead = (const char *) ((uintptr_t) ahead + (w->format == HART_BF12 ? taken * 3 / 2 : taken * 2));
 		place += taken;
 		n -= taken;
 	}
 }
 
-/* Where the lines of row r of a panel are, HART_BF16_BLOCK apart */
+/* Where the lines of row r of a panel are, GROUP_BYTES apart */
 OP char *
 strip_row(const Panel *panel, size_t r)
 {
-	return panel->strips + r / HART_BF16_STRIP * hart_bf16_groups(panel->n_cols) * HART_BF16_BLOCK + r % HART_BF16_STRIP * HART_BF16_LINE;
+	return panel->strips + r / STRIP_ROWS * hart_bf16_groups(panel->n_cols) * GROUP_BYTES + r % STRIP_ROWS * HART_BF16_LINE;
 }
 
 /* Row r of a panel, put in its strip; the last one fills its strip up with 0 */
@@ -271,13 +276,13 @@ OP void
 unpack_panel_row(const HartBf16Rows *w, const Panel *panel, size_t r, const Panel *next)
 {
 	size_t		groups = hart_bf16_groups(panel->n_cols);
-	char	   *strip = strip_row(panel, r / HART_BF16_STRIP * HART_BF16_STRIP);
+	char	   *strip = strip_row(panel, r / STRIP_ROWS * STRIP_ROWS);
 
 	unpack_row(w, panel, r, next, strip_row(panel, r));
 	if (r + 1 == panel->n_rows)
-		for (size_t i = (r + 1) % HART_BF16_STRIP; i % HART_BF16_STRIP != 0; i++)
+		for (size_t i = (r + 1) % STRIP_ROWS; i % STRIP_ROWS != 0; i++)
 			for (size_t g = 0; g < groups; g++)
-				_mm512_store_si512(strip + g * HART_BF16_BLOCK + i * HART_BF16_LINE, _mm512_setzero_si512());
+				_mm512_store_si512(strip + g * GROUP_BYTES + i * HART_BF16_LINE, _mm512_setzero_si512());
 }
 
 /* 16 numbers rounded to bf16, ties to even: the upper halves of these; what is finite stays so, NaNs stay NaNs */

@@ -69,7 +69,7 @@ static size_t
 piece_rows(const HartTensor *weight, int64 m)
 {
 	bool		few = m <= HART_BF16_FEW;
-	int64		most = few ? FEW_PIECE_BYTES / (2 * weight->cols) : (int64) hart_bf16_panel_rows(m, weight->cols);
+	int64		most = few ? FEW_PIECE_BYTES / (2 * weight->cols) : (int64) hart_bf16_panel_rows(hart_bf16_kernels->panel_bytes, m, weight->cols);
 	int64		share = weight->rows / ((few ? 4 : 2) * hart_n_threads());
 
 	return TYPEALIGN(few ? HART_BF16_STRIP : 2 * HART_BF16_STRIP, Max(1, Min(most, share)));
