@@ -99,6 +99,26 @@ enter_next_tile(Bf12Cursor *c)
 		enter_tile(c, c->tile + 1, hart_bf12_block(c->tile[1], 0));
 }
 
+/* Pass over some blocks, after which there is one more */
+OP void
+skip_blocks(Bf12Cursor *c, size_t n)
+{
+	size_t		left = (size_t) (c->end - c->block) / HART_BF12_BLOCK_BYTES;
+
+	if (n < left)
+	{
+		c->block += n * HART_BF12_BLOCK_BYTES;
+		if (c->exceptional != NULL && c->exceptional < c->block)
+			c->exceptional = exceptional_block(*c->tile, c->block);
+	}
+	else
+	{
+		const char *const *tile = c->tile + 1 + (n - left) / (HART_BF12_TILE / HART_BF12_BLOCK);
+
+		enter_tile(c, tile, hart_bf12_block(*tile, (n - left) * HART_BF12_BLOCK % HART_BF12_TILE));
+	}
+}
+
 /* The four lines of the next block, GROUP_BYTES apart; last is the last tile there is */
 OP void
 unpack_block(Bf12Cursor *c, const Bf12Places *places, const char *const *last, char *to)

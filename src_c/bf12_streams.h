@@ -5,7 +5,7 @@
  * The sum of one row waits for each of its additions, so STREAMS rows are taken side by side, from as many places of the weights: these are unpacked
  * in registers, and what is read goes on from front to back in each stream.
  *
- * A set defines before it includes this, after bf16_avx512_pack.h,
+ * A set defines before it includes this, after bf12_cursor.h,
  *		STREAMS				4
  *		FEW_X				rows of x whose sums there are registers for, 4 or 6
  *		XRows				rows of x; its member first is the group of columns that comes next
@@ -13,8 +13,6 @@
  *		add_lines			add the products of x's group first + q, and a line of each stream, to the chains of m rows of x; m is a constant in every call
  *		add_chains			out[s] = the chains of stream s of a row of x, added up
  */
-#include "bf12_cursor.h"
-
 /* From what is unpacked to what is called into the L2 cache: more misses are under way than the L1 cache keeps track of */
 #define BYTES_AHEAD 4096
 

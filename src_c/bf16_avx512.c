@@ -22,15 +22,9 @@
 /* Bytes of a panel: a quarter of the L2 cache of processors with AVX512-BF16 and without AMX */
 #define PANEL_BYTES (256 * 1024)
 
-/* Rows of x that are few: what takes time is to read the weights */
-#define FEW_ROWS 16
-/* Rows of weights of a panel for them, which stays in the L1 cache */
-#define FEW_PANEL_ROWS (4 * STRIP_ROWS)
-/* Of these, rows that take 12-bit weights straight out of their tiles */
+/* Rows of x that take 12-bit weights straight out of their tiles, at most, and those that take them strip by strip */
 #define STREAMED_ROWS 12
-
-/* Rows from the one that is unpacked to the one that is called into the cache */
-#define ROWS_AHEAD 4
+#define STRIPED_ROWS 48
 
 /* Not by _mm512_dpbf16_ps: GCC 12 copies its sum before some uses */
 OP __m512
@@ -63,29 +57,7 @@ add_four(const __m512 chains[4])
 	return _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd));
 }
 
-/* Cache lines that are called while something else is multiplied: [line, end), line i being the i / STRIP_ROWS-th of row i % STRIP_ROWS */
-typedef struct
-{
-	const char *rows[STRIP_ROWS];
-	size_t		line;
-	size_t		end;
-	size_t		at_once;
-} Ahead;
-
-/* Rows of x by a strip of weights */
-typedef struct
-{
-	const char *x;				/* rows x_bytes apart */
-	size_t		x_bytes;
-	int			terms;
-	const char *w;
-	size_t		groups;
-	float	   *y;				/* n columns, rows ldy apart */
-	size_t		ldy;
-	size_t		n;
-	bool		add;
-	Ahead		ahead;
-} Block;
+#include "bf16_panels.h"
 
 /* rows is a constant in every call, so all sums are in registers; so is the number of terms where it matters */
 OP void
@@ -94,8 +66,6 @@ multiply_block(const Block *b, int rows, int terms)
 	const char *x = b->x;
 	const char *w = b->w;
 	size_t		x_bytes = b->x_bytes;
-	__mmask8	columns = (__mmask8) (b->n >= STRIP_ROWS ? 0xf : (1u << b->n) - 1);
-	size_t		line = b->ahead.line;
 	__m512		sums[X_ROWS][STRIP_ROWS];
 
 	UNROLL for (int r = 0; r < rows; r++)
@@ -105,8 +75,6 @@ multiply_block(const Block *b, int rows, int terms)
 	}
 	for (size_t g = b->groups; g > 0; g--, w += GROUP_BYTES)
 	{
-		for (size_t i = 0; i < b->ahead.at_once && line < b->ahead.end; i++, line++)
-			_mm_prefetch((const char *) ((uintptr_t) b->ahead.rows[line % STRIP_ROWS] + line / STRIP_ROWS * 64), _MM_HINT_T1);
 		for (int t = 0; t < terms; t++, x += HART_BF16_LINE)
 		{
 			__m512i		lines[X_ROWS];
@@ -123,101 +91,35 @@ multiply_block(const Block *b, int rows, int terms)
 		}
 	}
 	UNROLL for (int r = 0; r < rows; r++)
-	{
-		__m128		all = add_four(sums[r]);
-		float	   *to = b->y + r * b->ldy;
-
-		if (b->add)
-			all = _mm_add_ps(_mm_maskz_loadu_ps(columns, to), all);
-		_mm_mask_storeu_ps(to, columns, all);
-	}
+		put_sums(b, r, add_four(sums[r]));
 }
 
-/* Functions of their own: in one, the compiler would have no registers left for the sums */
-#define MULTIPLY_BLOCK(rows) \
-	BF16_KERNEL __attribute__((noinline)) void \
-	multiply_block_##rows(const Block *b) \
-	{ \
-		if (b->terms == 1) \
-			multiply_block(b, rows, 1); \
-		else \
-			multiply_block(b, rows, b->terms); \
-	}
+#define MULTIPLY_TERMS(rows) \
+	MULTIPLY_BLOCK(rows, if (b->terms == 1) multiply_block(b, rows, 1); else multiply_block(b, rows, b->terms))
 
-MULTIPLY_BLOCK(1)
-MULTIPLY_BLOCK(2)
-MULTIPLY_BLOCK(3)
-MULTIPLY_BLOCK(4)
-MULTIPLY_BLOCK(5)
-MULTIPLY_BLOCK(6)
+MULTIPLY_TERMS(1)
+MULTIPLY_TERMS(2)
+MULTIPLY_TERMS(3)
+MULTIPLY_TERMS(4)
+MULTIPLY_TERMS(5)
+MULTIPLY_TERMS(6)
 
-/* What a block of rows of x calls of a strip of the panel that is unpacked next: its share, evenly along the way */
-OP Ahead
-share_of(const HartBf16Rows *w, const Panel *next, size_t row, size_t i, size_t n_rows, size_t m, size_t groups)
-{
-	size_t		n_lines = (next->n_cols * 2 + 63) / 64 * STRIP_ROWS;
-	Ahead		ahead = {.line = n_lines * i / m, .end = n_lines * (i + n_rows) / m};
+/* Rows from the one that is unpacked to the one that is called into the cache */
+#define ROWS_AHEAD 4
 
-	if (w->format == HART_BF12)
-		ahead = (Ahead) {.line = n_lines * 3 / 4 * i / m, .end = n_lines * 3 / 4 * (i + n_rows) / m};
-	if (row >= next->n_rows)
-		return (Ahead) {.at_once = 0};
-	for (size_t r = 0; r < STRIP_ROWS; r++)
-	{
-		size_t		last = next->n_rows - 1;
-
-		ahead.rows[r] = address_of(w, w->first + (next->row + (row + r < last ? row + r : last)) * w->cols + next->col);
-	}
-	ahead.at_once = (ahead.end - ahead.line + groups - 1) / groups;
-	return ahead;
-}
-
-/* A panel by all rows of x: some of these at a time stay in the nearest cache. Meanwhile the panel that is unpacked next, unless it is NULL, is called. */
+/* All rows of weights by all rows of x, panel_rows at a time */
 BF16_KERNEL void
-panel_by_rows(const HartBf16Rows *w, const Panel *panel, const Panel *next, const HartBf16X *x, float *y, size_t ldy, bool add)
+multiply_panels(const HartBf16Rows *w, const PanelX *x, float *y, size_t ldy, size_t panel_rows, char *scratch)
 {
-	static void (*const multiply_rows[X_ROWS]) (const Block *b) =
-	{multiply_block_1, multiply_block_2, multiply_block_3, multiply_block_4, multiply_block_5, multiply_block_6};
-	size_t		x_bytes = hart_bf16_groups(x->cols) * x->terms * HART_BF16_LINE;
-	size_t		n_blocks = (x->m + X_ROWS - 1) / X_ROWS;
-	/* all about the same, as small blocks are slow */
-	size_t		block_rows = (x->m + n_blocks - 1) / n_blocks;
-	Block		b = {.x_bytes = x_bytes, .terms = x->terms, .groups = hart_bf16_groups(panel->n_cols), .ldy = ldy, .add = add};
-
-	for (size_t i = 0; i < x->m; i += block_rows)
-	{
-		size_t		n_rows = x->m - i < block_rows ? x->m - i : block_rows;
-
-		b.x = x->packed + i * x_bytes + panel->col / HART_BF16_GROUP * x->terms * HART_BF16_LINE;
-		for (size_t row = 0; row < panel->n_rows; row += STRIP_ROWS)
-		{
-			b.w = panel->strips + row * b.groups * HART_BF16_LINE;
-			b.y = y + i * ldy + row;
-			b.n = panel->n_rows - row;
-			if (next != NULL)
-				b.ahead = share_of(w, next, row, i, n_rows, x->m, b.groups);
-			multiply_rows[n_rows - 1] (&b);
-		}
-	}
-}
-
-BF16_KERNEL void
-multiply_panels(const HartBf16Rows *w, const HartBf16X *x, float *y, size_t ldy, void *scratch)
-{
-	bool		few = x->m <= FEW_ROWS;
-	size_t		panel_rows = few ? FEW_PANEL_ROWS : hart_bf16_panel_rows(PANEL_BYTES, x->m, w->cols);
-
 	for (size_t row = 0; row < w->n; row += panel_rows)
 		for (size_t col = 0; col < w->cols; col += HART_BF16_DEPTH)
 		{
-			bool		last = col + HART_BF16_DEPTH >= w->cols;
 			Panel		panel = panel_at(w, row, panel_rows, col, scratch);
-			Panel		next = panel_at(w, last ? row + panel.n_rows : row, panel_rows, last ? 0 : col + HART_BF16_DEPTH, scratch);
-			Panel		ahead = panel_at(w, !few && row + ROWS_AHEAD < w->n ? row + ROWS_AHEAD : row, panel_rows, col, scratch);
+			Panel		ahead = panel_at(w, row + ROWS_AHEAD < w->n ? row + ROWS_AHEAD : row, panel_rows, col, scratch);
 
 			for (size_t r = 0; r < panel.n_rows; r++)
 				unpack_panel_row(w, &panel, r, &ahead);
-			panel_by_rows(w, &panel, few ? &next : NULL, x, y + row, ldy, col > 0);
+			panel_by_rows(&panel, x, y + row, ldy, col > 0);
 		}
 }
 
@@ -260,11 +162,19 @@ BF16_KERNEL void
 multiply(const HartBf16Rows *w, const HartBf16X *x, float *y, size_t ldy, void *scratch)
 {
 	size_t		n_passes = (x->m + FEW_X - 1) / FEW_X;
-	size_t		x_bytes = hart_bf16_groups(x->cols) * HART_BF16_LINE;
+	size_t		group_bytes = x->terms * HART_BF16_LINE;
+	size_t		x_bytes = hart_bf16_groups(x->cols) * group_bytes;
+	PanelX		all = {x->packed, x_bytes, group_bytes, x->terms, x->m};
+	bool		whole_blocks = w->format == HART_BF12 && w->cols % HART_BF12_BLOCK == 0 && w->first % HART_BF12_BLOCK == 0;
 
-	if (x->m > STREAMED_ROWS || x->terms > 1 || w->format != HART_BF12 || w->cols % HART_BF12_BLOCK != 0 || w->first % HART_BF12_BLOCK != 0)
+	if (x->m > STRIPED_ROWS || !whole_blocks)
 	{
-		multiply_panels(w, x, y, ldy, scratch);
+		multiply_panels(w, &all, y, ldy, hart_bf16_panel_rows(PANEL_BYTES, x->m, w->cols), scratch);
+		return;
+	}
+	if (x->m > STREAMED_ROWS || x->terms > 1)
+	{
+		multiply_strips(w, &all, y, ldy);
 		return;
 	}
 	for (size_t pass = 0; pass < n_passes; pass++)

@@ -79,9 +79,6 @@ hart_packed_depth(size_t depth)
 /* Rows of weights in a group, at most */
 #define HART_GROUP_ROWS 4
 
-/* Rows of x that few_bf12 takes, at most */
-#define HART_BF12_FEW 4
-
 struct HartBf16Rows;
 
 /* What gemm_group multiplies */
@@ -156,7 +153,7 @@ typedef struct HartKernels
 												float *out, size_t n);
 
 	/*
-	 * y[i * ldy + r] = x row i . row r of weights, for m = 1 to HART_BF12_FEW rows of x (m, cols) and rows of HART_BF12
+	 * y[i * ldy + r] = x row i . row r of weights, for m >= 1 rows of x (m, cols), best few, and rows of HART_BF12
 	 * weights (bf16.h) that are whole blocks.  The sums are those of dot1 over each HART_DOT_DEPTH columns, added in order.
 	 * NULL where a set knows no faster way than one row of weights after the other.
 	 */

@@ -3,7 +3,7 @@
  *	  y = x Wᵀ + b with the weights where they lie, in tiles.
  *
  * One row of x is multiplied by one weight row after the other, straight out of the tiles, a few rows by
- * four at a time, widened to float32; where there is a kernel for it, up to FEW_BF12_ROWS by several of 12-bit weights, straight out of the tiles. Many rows are packed, and go through packed panels of weight rows.
+ * four at a time, widened to float32; where there is a kernel for it, they are by several of 12-bit weights, straight out of the tiles. Many rows are packed, and go through packed panels of weight rows.
  * Either way, and whichever thread does it, a number of y is
  * summed in one and the same order (kernels.h): it depends on its row of x and its row of weights
  * alone, so that a text gives the same bits by itself or in a batch, in one piece or in many.
@@ -23,8 +23,9 @@ PG_FUNCTION_INFO_V1(hart_linear);
 PG_FUNCTION_INFO_V1(hart_outer_linear);
 PG_FUNCTION_INFO_V1(hart_embed_tokens);
 
-/* from how many rows of x on a panel pays */
+/* from how many rows of x on a panel pays, and where few_bf12 multiplies fewer */
 #define PANEL_MIN_ROWS 20
+#define FEW_BF12_PANEL_MIN_ROWS 96
 /* weight rows of a panel, at most: a quarter of a megabyte, so that it stays in the L2 cache */
 #define PANEL_ROWS (2 * HART_PACKED_ROWS)
 /* rows of x that go through the weights together, at most: bounds the packed copy of x */
@@ -38,8 +39,6 @@ PG_FUNCTION_INFO_V1(hart_embed_tokens);
 #define MIN_PIECE_BYTES (32 * 1024)
 /* the same for few_bf12, which begins in several places */
 #define FEW_BF12_PIECE_BYTES (384 * 1024)
-/* rows of x that it multiplies, at most: for more, weights that are unpacked once for all of them pay, though they are stored */
-#define FEW_BF12_ROWS (2 * HART_BF12_FEW)
 
 typedef struct
 {
@@ -168,7 +167,7 @@ announce_rows(const LinearWork *w, int64 row, int64 last, int64 col, int64 n, Ha
 	}
 }
 
-/* Weight rows of whole blocks of 12-bit weights by some rows of x at a time, straight out of the tiles */
+/* Weight rows of whole blocks of 12-bit weights by every row of x */
 static void
 few_bf12_task(void *arg, size_t begin, size_t end, int worker)
 {
@@ -179,8 +178,7 @@ few_bf12_task(void *arg, size_t begin, size_t end, int worker)
 	HartWeightPlace place = hart_place_of(HART_BF12, first * cols);
 	HartBf16Rows stretch = {.format = HART_BF12, .tiles = w->payload + (place.tile - w->first_tile), .first = place.index, .cols = cols, .n = end - begin};
 
-	for (int64 i = 0; i < w->m; i += HART_BF12_FEW)
-		hart_kernels->few_bf12(&stretch, w->x + i * cols, Min(HART_BF12_FEW, w->m - i), w->y + i * rows + first, rows);
+	hart_kernels->few_bf12(&stretch, w->x, w->m, w->y + first, rows);
 	add_bias(w, first, end - begin);
 }
 
@@ -341,7 +339,7 @@ many_rows(HartContext *ctx, LinearWork *w)
 static inline bool
 is_few_bf12(const LinearWork *w)
 {
-	return hart_kernels->few_bf12 != NULL && w->weight->format == HART_BF12 && w->weight->cols % HART_BF12_BLOCK == 0 && w->m <= FEW_BF12_ROWS;
+	return hart_kernels->few_bf12 != NULL && w->weight->format == HART_BF12 && w->weight->cols % HART_BF12_BLOCK == 0;
 }
 
 /* One row of x, straight out of the tiles, or a few */
@@ -403,7 +401,7 @@ linear(HartContext *ctx, HartModule *module, HartMatrix *x)
 			hart_linear_q8(ctx, weight, bias, w.x, w.m, w.y);
 		else if (hart_linear_is_bf16(weight))
 			hart_linear_bf16(ctx, weight, bias, w.x, w.m, w.y);
-		else if (w.m >= PANEL_MIN_ROWS)
+		else if (w.m >= (is_few_bf12(&w) ? FEW_BF12_PANEL_MIN_ROWS : PANEL_MIN_ROWS))
 			many_rows(ctx, &w);
 		else
 			few_rows(ctx, &w);

@@ -206,15 +206,48 @@ no_token(const Choice *c)
 			 errhint("Check what logit_bias, min_tokens and the constraint forbid, and the weights of the model for NaN and infinity.")));
 }
 
+/* Scores that likeliest looks at together, and how many of them side by side */
+#define SCORES_AT_ONCE 256
+#define MAXIMA 16
+
+/* The largest of n <= SCORES_AT_ONCE scores, NaN left out; -inf when there is none */
+static float
+largest(const float *scores, int32 n)
+{
+	float		max[MAXIMA];
+	int32		i = 0;
+
+	for (int j = 0; j < MAXIMA; j++)
+		max[j] = -INFINITY;
+	/* compilers make vectors of this */
+	for (; i + MAXIMA <= n; i += MAXIMA)
+		for (int j = 0; j < MAXIMA; j++)
+			max[j] = scores[i + j] > max[j] ? scores[i + j] : max[j];
+	for (; i < n; i++)
+		max[0] = scores[i] > max[0] ? scores[i] : max[0];
+	for (int j = 1; j < MAXIMA; j++)
+		max[0] = max[j] > max[0] ? max[j] : max[0];
+	return max[0];
+}
+
 /* The largest score, the first of equal ones; -1 when none is above -inf */
 static int32
 likeliest(const float *scores, int32 n)
 {
 	int32		best = -1;
+	float		best_score = -INFINITY;
 
-	for (int32 i = 0; i < n; i++)
-		if (scores[i] > (best < 0 ? -INFINITY : scores[best]))
-			best = i;
+	for (int32 i = 0; i < n; i += SCORES_AT_ONCE)
+	{
+		float		max = largest(scores + i, Min(SCORES_AT_ONCE, n - i));
+
+		if (max > best_score)
+		{
+			best_score = max;
+			for (best = i; scores[best] != max;)
+				best++;
+		}
+	}
 	return best;
 }
 
@@ -237,9 +270,10 @@ warped_candidates(const Choice *c)
 static double
 log_probability(const Choice *c, int32 token)
 {
-	float	   *p = palloc(sizeof(float) * c->n);
+	float	   *p;
+	float		max;
+	float		sum;
 	int32		best = likeliest(c->logits, c->n);
-	double		log_p_best;
 
 	if (best < 0 || isnan(c->logits[token]))
 		return NAN;
@@ -251,12 +285,12 @@ log_probability(const Choice *c, int32 token)
 			n_best += c->logits[i] == c->logits[best];
 		return isinf(c->logits[token]) && c->logits[token] > 0 ? -log(n_best) : -INFINITY;
 	}
+	p = palloc(sizeof(float) * c->n);
 	for (int32 i = 0; i < c->n; i++)
 		p[i] = isnan(c->logits[i]) ? -INFINITY : c->logits[i];
-	hart_kernels->softmax(p, c->n);
-	log_p_best = log(p[best]);
+	sum = hart_kernels->exp_sum(p, c->n, &max);
 	pfree(p);
-	return (double) c->logits[token] - c->logits[best] + log_p_best;
+	return (double) c->logits[token] - max - log(sum);
 }
 
 /*

@@ -2,13 +2,15 @@
 BEGIN;
 \ir include/kernels.sql
 \ir include/tiny_model.sql
-SELECT plan(8);
+SELECT plan(10);
 SET LOCAL jit = off;
 SET LOCAL client_min_messages = warning;
 
--- the last is wider than the columns that are summed at a time, and rows of its weights are cut by the ends of tiles
+-- two are wider than the columns that are summed at a time, and rows of their weights are cut by the ends of tiles; one of them has rows of whole blocks of 12-bit weights
 SELECT pg_temp.ingest_tiny('llama', 'llama', 'F32', positions => 300) AS llama, pg_temp.ingest_tiny('qwen2', 'qwen2', 'BF16', true, 24, positions => 300) AS qwen2,
-       pg_temp.ingest_tiny('wide', 'qwen3', 'F16', true, 1100, layers => 1, vocab => 100, positions => 300) AS wide \gset
+       pg_temp.ingest_tiny('wide', 'qwen3', 'F16', true, 1100, layers => 1, vocab => 100, positions => 300) AS wide,
+       pg_temp.ingest_tiny('packed', 'llama', 'BF16', true, 1152, head_dim => 32, layers => 1, vocab => 100, positions => 300) AS packed \gset
+SELECT is(count(*), 7::bigint, 'rows of whole blocks are packed') FROM hart.tensors WHERE model_id = :packed AND encoding = 'bf12' AND shape[2] % 128 = 0;
 CREATE FUNCTION pg_temp.some_tokens(n int, seed int) RETURNS int[] LANGUAGE sql AS $$ SELECT array_agg(abs(hashint4(i + seed * 1000)) % 100 ORDER BY i) FROM generate_series(1, n) AS i $$;
 
 -- Logits of a prompt that is run in pieces which end at these places
@@ -44,7 +46,7 @@ END $$;
 CREATE TEMP TABLE kernel AS SELECT kernel FROM pg_temp.kernels() AS kernel;
 CREATE TEMP TABLE whole AS
 SELECT model, kernel, n, pg_temp.computed(format('hart.logits(pg_temp.some_tokens(%s, 1), %L)', n, model), kernel, 2) AS logits
-FROM unnest(ARRAY['llama', 'qwen2', 'wide']) AS model, kernel, unnest(ARRAY[12, 30, 150]) AS n;
+FROM unnest(ARRAY['llama', 'qwen2', 'wide', 'packed']) AS model, kernel, unnest(ARRAY[12, 30, 150]) AS n;
 
 -- [text, in pieces]
 CREATE TEMP TABLE piecewise (model text, kernel text, n int, ends text);
@@ -54,7 +56,7 @@ SELECT is_empty(format($$
     SELECT kernel, n, ends FROM piecewise JOIN whole USING (model, kernel, n)
     WHERE model = %L AND pg_temp.computed(format('pg_temp.in_pieces(%%L, pg_temp.some_tokens(%%s, 1), %%L)', model, n, ends), kernel, 1) <> logits $$, model),
     format('%s: a prompt in pieces, with each set of kernels', model))
-FROM unnest(ARRAY['llama', 'qwen2', 'wide']) AS model;
+FROM unnest(ARRAY['llama', 'qwen2', 'wide', 'packed']) AS model;
 SELECT is(count(DISTINCT (n, ends)), 39::bigint, 'prompts were cut everywhere') FROM piecewise;
 
 SELECT is_empty($$
@@ -79,8 +81,8 @@ SELECT is_empty($$
     WHERE n = 30 AND pg_temp.computed(format('pg_temp.in_a_crowd(%L, pg_temp.some_tokens(%s, 1), %s)', model, n, crowd - n), kernel, 2) <> logits $$,
     'a text among hundreds of rows, with each set of kernels');
 
--- the set with AMX is that with AVX-512 but for bf16 weights, which only one of these models has
-SELECT is_empty('SELECT model, logits FROM whole WHERE n = 12 AND (kernel <> ''amx'' OR model = ''qwen2'') GROUP BY 1, 2 HAVING count(*) > 1',
+-- the set with AMX is that with AVX-512 but for bf16 weights, which two of these models have
+SELECT is_empty('SELECT model, logits FROM whole WHERE n = 12 AND (kernel <> ''amx'' OR model IN (''qwen2'', ''packed'')) GROUP BY 1, 2 HAVING count(*) > 1',
                 'sets of kernels differ by rounding, so that each was really tried');
 SELECT cmp_ok(count(*), '>=', 1::bigint, 'there is a set of kernels') FROM kernel;
 
