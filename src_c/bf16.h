@@ -66,6 +66,7 @@ typedef struct HartBf16Kernels
 {
 	const char *name;			/* "amx" or "avx512bf16" */
 	size_t		panel_bytes;	/* of unpacked weights that stay in the L2 cache */
+	size_t		rows_together;	/* rows of weights that many rows of x are multiplied by at a time */
 
 	/* Pack the strip of x from row i on, a multiple of HART_BF16_STRIP, out of x (m, cols) */
 	void		(*pack_x) (const HartBf16X *to, const float *x, size_t i);

@@ -284,6 +284,7 @@ pack_x(const HartBf16X *to, const float *x, size_t i)
 const HartBf16Kernels hart_bf16_kernels_amx = {
 	.name = "amx",
 	.panel_bytes = HART_BF16_PANEL_BYTES,
+	.rows_together = PAIR,
 	.pack_x = pack_x,
 	.multiply = multiply,
 };

@@ -214,6 +214,7 @@ pack_x(const HartBf16X *to, const float *x, size_t i)
 const HartBf16Kernels hart_bf16_kernels_avx512bf16 = {
 	.name = "avx512bf16",
 	.panel_bytes = PANEL_BYTES,
+	.rows_together = STRIP_ROWS,
 	.pack_x = pack_x,
 	.multiply = multiply,
 };

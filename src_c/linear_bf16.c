@@ -64,15 +64,26 @@ multiply_task(void *arg, size_t begin, size_t end, int worker)
 			w->y[i * w->ldy + r] += w->bias[r];
 }
 
-/* Weight rows of a piece: a panel for many rows of x; for few, stretches that are long enough for the start of one not to count */
+/*
+ * Weight rows of a piece: for few rows of x stretches that are long enough for the start of one not to count; for many a panel, or a little less, as
+ * then the time of a piece counts, and each thread should get as many
+ */
 static size_t
 piece_rows(const HartTensor *weight, int64 m)
 {
-	bool		few = m <= HART_BF16_FEW;
-	int64		most = few ? FEW_PIECE_BYTES / (2 * weight->cols) : (int64) hart_bf16_panel_rows(hart_bf16_kernels->panel_bytes, m, weight->cols);
-	int64		share = weight->rows / ((few ? 4 : 2) * hart_n_threads());
+	int64		n_threads = hart_n_threads();
+	int64		together = hart_bf16_kernels->rows_together;
+	int64		most;
+	int64		n;
 
-	return TYPEALIGN(few ? HART_BF16_STRIP : 2 * HART_BF16_STRIP, Max(1, Min(most, share)));
+	if (m <= HART_BF16_FEW)
+	{
+		most = Min(FEW_PIECE_BYTES / (2 * weight->cols), weight->rows / (4 * n_threads));
+		return TYPEALIGN(HART_BF16_STRIP, Max(1, most));
+	}
+	most = hart_bf16_panel_rows(hart_bf16_kernels->panel_bytes, m, weight->cols);
+	n = Max(2 * n_threads, ((weight->rows + most - 1) / most + n_threads - 1) / n_threads * n_threads);
+	return (weight->rows + n * together - 1) / (n * together) * together;
 }
 
 void
