@@ -14,7 +14,8 @@ PHASES = {
     "decoding": "SELECT hart.generate_tokens(ARRAY[5, n], 100, '{0}') FROM generate_series(6, 100) AS n",
     "streaming": "SELECT hart.generate_tokens(ARRAY[5, n], 100, '{0}') FROM generate_series(6, 100) AS n",
     "sampling": "SELECT hart.generate_tokens(ARRAY[5, n], 100, '{0}', temperature => 1, top_p => 0.9, seed => n) FROM generate_series(6, 100) AS n",
-    "remembering": "SELECT hart.generate_tokens(array_fill(n, ARRAY[300]), 1, '{0}') FROM generate_series(6, 100) AS n",
+    # thousands of prompts that begin differently, so that some are left that are not remembered yet
+    "remembering": "SELECT hart.generate_tokens(ARRAY[6 + n % 90, 6 + n / 90 % 90] || array_fill(7, ARRAY[298]), 1, '{0}') FROM generate_series(0, 8099) AS n",
     "beam search": "SELECT hart.beam_search_tokens(ARRAY[5, n], 50, 4, model => '{0}') FROM generate_series(6, 100) AS n",
     "scores": "SELECT count(*) FROM generate_series(6, 100000) AS n, hart.score_tokens(array_fill(7, ARRAY[300]), '{0}')",
     "neighbour graph": "SELECT hart.neighbor_graph(model_id, ARRAY(SELECT generate_series(0, 99)), '{{}}', 5) IS NULL FROM hart.models, generate_series(1, 100000) WHERE name = '{0}'",
