@@ -2,7 +2,7 @@
  * bf12_few_avx512.c
  *		Products of few rows of x by rows of 12-bit weights in float32, with AVX-512 and VBMI.
  *
- * Sums are those of dot1 (kernels_simd_bf12.h), bit for bit: 16 chains, column l in chain l modulo 16, that v_sum4 of kernels_avx512.c adds up.
+ * Sums are those of dot1 (kernels_simd_bf12.h), bit for bit: 16 chains, column l in chain l modulo 16, that v_sum4 (avx512_sum4.h) adds up.
  */
 #include "bf16_internal.h"
 

@@ -36,9 +36,9 @@ PG_FUNCTION_INFO_V1(hart_embed_tokens);
 #define PIECE_BYTES (64 * 1024)
 /* the same for a few rows: enough to call most of them into the cache beforehand */
 #define FEW_PIECE_BYTES (256 * 1024)
-#define MIN_PIECE_BYTES (32 * 1024)
 /* the same for few_bf12, which begins in several places */
 #define FEW_BF12_PIECE_BYTES (384 * 1024)
+#define MIN_PIECE_BYTES (32 * 1024)
 
 typedef struct
 {
