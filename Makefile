@@ -98,6 +98,9 @@ include $(PGXS)
 
 $(OBJS): $(wildcard src_c/*.h) hartonomous.control
 
+# Plain loops over many numbers, which gcc turns into vectors of any length only at this level.
+src_c/attention.o src_c/layers.o: override CFLAGS += -O3
+
 $(INSTALL_SQL): $(SQL_PARTS) hartonomous.control Makefile
 	@{ printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
 	   for part in $(SQL_PARTS); do printf '\n-- %s\n\n' $$part; cat $$part || exit 1; done; } > $@.tmp

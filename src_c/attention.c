@@ -95,45 +95,52 @@ gather_queries(const AttendWork *w, const RowBlock *rows, int kv_head, float *qu
 }
 
 /*
- * Let the heads that share a head of keys look at a block, n rows that see its first `seen` positions.
- * queries: (n, group, head_dim); weights: (n * group, HART_KV_BLOCK) to work in; found: (n * group, finding_size)
+ * What the heads that share a head of keys find in a block of values, n rows that see its first `seen` positions.
+ * scores: (n * group, HART_KV_BLOCK), which become weights; found: (n * group, finding_size)
  */
 static void
-look_at_block(const AttendWork *w, const HartKvSequence *sequence, int kv_head, int64 block, int64 n, int64 seen,
-			  const float *queries, float *weights, float *found)
+look_at_values(const AttendWork *w, const float *values, int64 n, int64 seen, float *scores, float *found)
 {
 	int			head_dim = w->ctx->config.head_dim;
 	size_t		size = finding_size(w);
-	const float *keys = hart_kv_keys(w->ctx->cache, sequence, w->layer, block, kv_head);
-	const float *values = hart_kv_values(w->ctx->cache, sequence, w->layer, block, kv_head);
 
-	hart_kernels->gemm_nn(n * w->group, seen, head_dim, queries, head_dim, keys, HART_KV_BLOCK, weights, HART_KV_BLOCK);
 	for (int64 i = 0; i < n * w->group; i++)
-		found[i * size + SUM] = hart_kernels->exp_sum(weights + i * HART_KV_BLOCK, seen, &found[i * size + LARGEST]);
-	hart_kernels->gemm_nn(n * w->group, head_dim, seen, weights, HART_KV_BLOCK, values, head_dim, found + VALUES, size);
+		found[i * size + SUM] = hart_kernels->exp_sum(scores + i * HART_KV_BLOCK, seen, &found[i * size + LARGEST]);
+	hart_kernels->gemm_nn(n * w->group, head_dim, seen, scores, HART_KV_BLOCK, values, head_dim, found + VALUES, size);
 }
 
-/* The same for a row block, whose last rows may see the whole block and whose first rows perhaps a part of it, or none */
+/*
+ * Let the heads that share a head of keys look at a block, for a row block whose last rows may see all of it and whose first rows perhaps a part, or
+ * nothing. queries: (rows, group, head_dim); scores: (rows * group, HART_KV_BLOCK) to work in; found: (rows * group, finding_size)
+ */
 static void
-look_at_rows(const AttendWork *w, const RowBlock *rows, int kv_head, int64 block, const float *queries, float *weights,
+look_at_rows(const AttendWork *w, const RowBlock *rows, int kv_head, int64 block, const float *queries, float *scores,
 			 float *found)
 {
 	const HartKvSequence *sequence = w->sequences[rows->row];
-	int64		width = (int64) w->group * w->ctx->config.head_dim;
-	size_t		size = w->group * finding_size(w);
-	int64		whole = Min(rows->n, Max(0, (block + 1) * HART_KV_BLOCK - 1 - rows->position));
+	const float *keys = hart_kv_keys(w->ctx->cache, sequence, w->layer, block, kv_head);
+	const float *values = hart_kv_values(w->ctx->cache, sequence, w->layer, block, kv_head);
+	int			head_dim = w->ctx->config.head_dim;
+	int64		first = first_row(rows, block);
+	int64		position = rows->position - block * HART_KV_BLOCK;	/* of the first row, in the block */
+	int64		most = Min(HART_KV_BLOCK, position + rows->n);
+	int64		group = w->group;
+	int64		end;
 
-	for (int64 r = first_row(rows, block); r < whole; r++)
-		look_at_block(w, sequence, kv_head, block, 1, rows->position + r + 1 - block * HART_KV_BLOCK, queries + r * width, weights,
-					  found + r * size);
-	if (whole < rows->n)
-		look_at_block(w, sequence, kv_head, block, rows->n - whole, HART_KV_BLOCK, queries + whole * width, weights,
-					  found + whole * size);
+	hart_kernels->gemm_nn((rows->n - first) * group, most, head_dim, queries + first * group * head_dim, head_dim, keys, HART_KV_BLOCK,
+						  scores + first * group * HART_KV_BLOCK, HART_KV_BLOCK);
+	for (int64 r = first; r < rows->n; r = end)
+	{
+		int64		seen = Min(HART_KV_BLOCK, position + r + 1);
+
+		end = seen < HART_KV_BLOCK ? r + 1 : rows->n;
+		look_at_values(w, values, end - r, seen, scores + r * group * HART_KV_BLOCK, found + r * group * finding_size(w));
+	}
 }
 
 /* Add what a head found in a block to what it found in those before */
 static void
-add_finding(float *sum, const float *found, int head_dim)
+add_finding(float *restrict sum, const float *restrict found, size_t head_dim)
 {
 	float		factor;
 
@@ -142,16 +149,26 @@ add_finding(float *sum, const float *found, int head_dim)
 		factor = expf(sum[LARGEST] - found[LARGEST]);
 		sum[LARGEST] = found[LARGEST];
 		sum[SUM] = sum[SUM] * factor + found[SUM];
-		for (int d = 0; d < head_dim; d++)
+		for (size_t d = 0; d < head_dim; d++)
 			sum[VALUES + d] = sum[VALUES + d] * factor + found[VALUES + d];
 	}
 	else
 	{
 		factor = expf(found[LARGEST] - sum[LARGEST]);
 		sum[SUM] += found[SUM] * factor;
-		for (int d = 0; d < head_dim; d++)
+		for (size_t d = 0; d < head_dim; d++)
 			sum[VALUES + d] += found[VALUES + d] * factor;
 	}
+}
+
+/* What all blocks make of the values */
+static void
+put_values(const float *restrict sum, size_t head_dim, float *restrict out)
+{
+	float		total = sum[SUM];
+
+	for (size_t d = 0; d < head_dim; d++)
+		out[d] = sum[VALUES + d] / total;
 }
 
 /* The heads of a row block that share a head of keys: all blocks, found already or not */
@@ -164,8 +181,8 @@ attend_rows(const AttendWork *w, int64 row_block, int kv_head, float *scratch)
 	int64		n = rows->n * w->group;
 	float	   *sums = scratch;	/* (n, finding_size) */
 	float	   *queries = sums + n * size;	/* (n, head_dim) */
-	float	   *weights = queries + n * head_dim;	/* (n, HART_KV_BLOCK) */
-	float	   *fresh = weights + n * HART_KV_BLOCK;	/* (n, finding_size) */
+	float	   *scores = queries + n * head_dim;	/* (n, HART_KV_BLOCK) */
+	float	   *fresh = scores + n * HART_KV_BLOCK;	/* (n, finding_size) */
 
 	memset(sums, 0, sizeof(float) * n * size);
 	for (int64 i = 0; i < n; i++)
@@ -177,7 +194,7 @@ attend_rows(const AttendWork *w, int64 row_block, int kv_head, float *scratch)
 		const float *found = fresh;
 
 		if (w->findings == NULL)
-			look_at_rows(w, rows, kv_head, block, queries, weights, fresh);
+			look_at_rows(w, rows, kv_head, block, queries, scores, fresh);
 		else
 			found = w->findings + ((row_block * w->ctx->config.n_kv_heads + kv_head) * w->most_blocks + block) *
 				w->most_rows * w->group * size;
@@ -189,9 +206,8 @@ attend_rows(const AttendWork *w, int64 row_block, int kv_head, float *scratch)
 		float	   *out = hart_matrix_row(w->out, rows->row + r) + (int64) kv_head * w->group * head_dim;
 		const float *sum = sums + r * w->group * size;
 
-		for (int head = 0; head < w->group; head++, sum += size)
-			for (int d = 0; d < head_dim; d++)
-				*out++ = sum[VALUES + d] / sum[SUM];
+		for (int head = 0; head < w->group; head++)
+			put_values(sum + head * size, head_dim, out + head * head_dim);
 	}
 }
 
@@ -211,7 +227,7 @@ find_task(void *arg, size_t begin, size_t end, int worker)
 {
 	const AttendWork *w = arg;
 	float	   *queries = w->scratch + worker * w->scratch_size;
-	float	   *weights = queries + w->most_rows * w->group * w->ctx->config.head_dim;
+	float	   *scores = queries + w->most_rows * w->group * w->ctx->config.head_dim;
 
 	for (size_t i = begin; i < end; i++)
 	{
@@ -222,7 +238,7 @@ find_task(void *arg, size_t begin, size_t end, int worker)
 		if (block >= count_blocks(rows))
 			continue;
 		gather_queries(w, rows, kv_head, queries);
-		look_at_rows(w, rows, kv_head, block, queries, weights, w->findings + i * w->most_rows * w->group * finding_size(w));
+		look_at_rows(w, rows, kv_head, block, queries, scores, w->findings + i * w->most_rows * w->group * finding_size(w));
 	}
 }
 

@@ -12,7 +12,7 @@
 
 #ifdef HART_BF16_KERNELS
 
-#define BF16_TARGET __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,fma")))
+#define BF16_TARGET __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512bf16,avx2,fma")))
 
 #define STRIP HART_BF16_STRIP
 #define STRIP_ROWS STRIP

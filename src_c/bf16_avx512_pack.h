@@ -285,29 +285,29 @@ unpack_panel_row(const HartBf16Rows *w, const Panel *panel, size_t r, const Pane
 				_mm512_store_si512(strip + g * GROUP_BYTES + i * HART_BF16_LINE, _mm512_setzero_si512());
 }
 
-/* 16 numbers rounded to bf16, ties to even: the upper halves of these; what is finite stays so, NaNs stay NaNs */
-OP __m512i
-round_term(__m512 x)
+/* What is finite and would be rounded up to infinity, or is infinite */
+OP __mmask16
+too_large(__m512 x)
 {
-	__m512i		bits = _mm512_castps_si512(x);
-	__m512i		odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-	__m512i		rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-	__m512i		magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
-	/* what would round up to infinity, and what is infinite, is cut; a NaN too, which must not become infinite */
-	__mmask16	cut = _mm512_cmpge_epu32_mask(magnitude, _mm512_set1_epi32(0x7f7f8000));
-	__mmask16	nan = _mm512_cmpgt_epu32_mask(magnitude, _mm512_set1_epi32(0x7f800000));
+	__m512i		magnitude = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
 
-	rounded = _mm512_mask_mov_epi32(rounded, cut, bits);
-	return _mm512_mask_or_epi32(rounded, nan, rounded, _mm512_set1_epi32(0x00400000));
+	return _mm512_cmple_epu32_mask(_mm512_sub_epi32(magnitude, _mm512_set1_epi32(0x7f7f8000)), _mm512_set1_epi32(0x8000));
+}
+
+/* 16 numbers rounded to bf16, ties to even; those that are too large are cut instead, and subnormal ones may become 0 */
+OP __m512
+round_term(__m512 x, __mmask16 large)
+{
+	__m512i		rounded = _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i) _mm512_cvtneps_pbh(x)), 16);
+
+	return _mm512_castsi512_ps(_mm512_mask_and_epi32(rounded, large, _mm512_castps_si512(x), _mm512_set1_epi32((int) 0xffff0000)));
 }
 
 /* What a term leaves of numbers, exactly: nothing of an infinity */
 OP __m512
-rest_of(__m512 x, __m512i term)
+rest_of(__m512 x, __m512 term)
 {
-	__m512		upper = _mm512_castsi512_ps(_mm512_and_si512(term, _mm512_set1_epi32((int) 0xffff0000)));
-
-	return _mm512_maskz_sub_ps((__mmask16) ~_mm512_fpclass_ps_mask(x, 0x18), x, upper);
+	return _mm512_maskz_sub_ps((__mmask16) ~_mm512_fpclass_ps_mask(x, 0x18), x, term);
 }
 
 /* The lines of all terms of n <= HART_BF16_GROUP columns of a row of x */
@@ -316,14 +316,17 @@ split_line(const float *x, size_t n, int terms, __m512i lines[HART_BF16_MAX_TERM
 {
 	__m512		low = _mm512_maskz_loadu_ps((__mmask16) (n >= 16 ? 0xffff : (1u << n) - 1), x);
 	__m512		high = n <= 16 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps((__mmask16) ((1u << (n - 16)) - 1), x + 16);
+	__mmask16	low_large = too_large(low);
+	__mmask16	high_large = too_large(high);
 
 	for (int t = 0; t < terms; t++)
 	{
-		__m512i		low_term = round_term(low);
-		__m512i		high_term = round_term(high);
+		__m512		low_term = round_term(low, low_large);
+		__m512		high_term = round_term(high, high_large);
 
-		lines[t] = line_of(low_term, high_term);
+		lines[t] = line_of(_mm512_castps_si512(low_term), _mm512_castps_si512(high_term));
 		low = rest_of(low, low_term);
 		high = rest_of(high, high_term);
+		low_large = high_large = 0;
 	}
 }

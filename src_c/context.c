@@ -66,6 +66,7 @@ static void
 close_context(HartContext *ctx)
 {
 	unlink_context(ctx);
+	hart_large_give(ctx->scratch);
 	UnregisterSnapshotFromOwner(ctx->snapshot, ctx->owner);
 	ResourceOwnerRelease(ctx->owner, RESOURCE_RELEASE_BEFORE_LOCKS, false, false);
 	ResourceOwnerRelease(ctx->owner, RESOURCE_RELEASE_LOCKS, false, false);
@@ -79,6 +80,7 @@ static void
 forget_context(HartContext *ctx)
 {
 	unlink_context(ctx);
+	hart_large_give(ctx->scratch);
 	MemoryContextDelete(ctx->memory);
 }
 
@@ -312,16 +314,13 @@ hart_context_outer_module(HartContext *ctx, const text *name)
 float *
 hart_context_scratch(HartContext *ctx, size_t n)
 {
-	if (n > ctx->scratch_size)
+	if (n * sizeof(float) > ctx->scratch.size)
 	{
-		if (ctx->scratch)
-			pfree(ctx->scratch);
-		ctx->scratch = NULL;
-		ctx->scratch_size = 0;
-		ctx->scratch = MemoryContextAllocHuge(ctx->memory, n * sizeof(float));
-		ctx->scratch_size = n;
+		hart_large_give(ctx->scratch);
+		ctx->scratch = (HartLargeMemory) {NULL, 0};
+		ctx->scratch = hart_large_take(n * sizeof(float));
 	}
-	return ctx->scratch;
+	return (float *) ctx->scratch.start;
 }
 
 const float *

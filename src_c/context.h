@@ -17,6 +17,7 @@
 
 #include "kernels.h"
 #include "kv_cache.h"
+#include "large_memory.h"
 #include "tile_reader.h"
 
 /* What the transformer must know of a model; names as in the field's literature */
@@ -92,8 +93,7 @@ typedef struct HartContext
 	HartKvCache *cache;
 	int			arithmetic;		/* that computed all of the cache; 0 when several did */
 	HartRopeTable rope;
-	float	   *scratch;		/* working memory of the threads */
-	size_t		scratch_size;
+	HartLargeMemory scratch;	/* of the threads, to work in */
 } HartContext;
 
 /* an open context by the handle that SQL passes around; error when it is closed */

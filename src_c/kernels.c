@@ -46,6 +46,7 @@ has_avx512(void)
 
 #define AMX_BF16_BIT (1u << 22) /* of EDX of leaf 7 */
 #define AMX_TILE_BIT (1u << 24)
+#define AVX512_BF16_BIT (1u << 5)	/* of EAX of leaf 7, 1 */
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA 18
 
@@ -63,6 +64,7 @@ has_amx(void)
 		answer = has_avx512() && __builtin_cpu_supports("avx512vbmi") &&
 			__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
 			(edx & (AMX_BF16_BIT | AMX_TILE_BIT)) == (AMX_BF16_BIT | AMX_TILE_BIT) &&
+			__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & AVX512_BF16_BIT) != 0 &&
 			syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 	return answer > 0;
 }

@@ -212,6 +212,9 @@ typedef struct HartKernels
 	void		(*swiglu) (const float *gate, const float *up, float *out,
 						   size_t n);
 
+	/* out[i] = a[i] + b[i]; out may be a or b */
+	void		(*add) (const float *a, const float *b, float *out, size_t n);
+
 	/*
 	 * x[i] = exp(x[i] - max) in place, where max is the largest of them;
 	 * returns their sum.  With the NaNs of softmax.

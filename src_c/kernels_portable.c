@@ -363,6 +363,13 @@ swiglu(const float *gate, const float *up, float *out, size_t n)
 }
 
 static void
+add(const float *a, const float *b, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		out[i] = a[i] + b[i];
+}
+
+static void
 gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda,
 		const float *b, size_t ldb, float *y, size_t ldy)
 {
@@ -399,6 +406,7 @@ const HartKernels hart_kernels_portable = {
 	.rms_norm = rms_norm,
 	.softmax = softmax,
 	.swiglu = swiglu,
+	.add = add,
 	.exp_sum = exp_sum,
 	.gemm_nn = gemm_nn,
 };

@@ -320,6 +320,17 @@ swiglu(const float *gate, const float *up, float *out, size_t n)
 									   v_load_part(up + i, n - i)), n - i);
 }
 
+KERNEL void
+add(const float *a, const float *b, float *out, size_t n)
+{
+	size_t		i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		v_store(out + i, v_add(v_load(a + i), v_load(b + i)));
+	if (i < n)
+		v_store_part(out + i, v_add(v_load_part(a + i, n - i), v_load_part(b + i, n - i)), n - i);
+}
+
 /*
  * Point at rows first..first + 3; past the end at the last row again, so that
  * a row's result does not depend on its neighbours.
@@ -356,6 +367,7 @@ four_rows(const float *data, size_t stride, size_t first, size_t n_rows,
 	.rms_norm = rms_norm, \
 	.softmax = softmax, \
 	.swiglu = swiglu, \
+	.add = add, \
 	.exp_sum = exp_sum, \
 	.gemm_nn = gemm_nn, \
 	besides \

@@ -99,8 +99,11 @@ add_bias(const LinearWork *w, int64 row, int64 n)
 	if (w->bias == NULL)
 		return;
 	for (int64 i = 0; i < w->m; i++)
-		for (int64 r = row; r < row + n; r++)
-			w->y[i * w->weight->rows + r] += w->bias[r];
+	{
+		float	   *y = w->y + i * w->weight->rows + row;
+
+		hart_kernels->add(y, w->bias + row, y, n);
+	}
 }
 
 /* Whether hart_dot1_tile takes weights that lie so in their tiles */

@@ -60,8 +60,7 @@ multiply_task(void *arg, size_t begin, size_t end, int worker)
 	if (w->bias == NULL)
 		return;
 	for (size_t i = 0; i < w->x.m; i++)
-		for (size_t r = begin; r < end; r++)
-			w->y[i * w->ldy + r] += w->bias[r];
+		hart_kernels->add(w->y + i * w->ldy + begin, w->bias + begin, w->y + i * w->ldy + begin, end - begin);
 }
 
 /*

@@ -59,8 +59,7 @@ multiply_task(void *arg, size_t begin, size_t end, int worker)
 	if (w->bias == NULL)
 		return;
 	for (int64 i = 0; i < w->m; i++)
-		for (size_t r = begin; r < end; r++)
-			w->y[i * w->ldy + r] += w->bias[r];
+		hart_kernels->add(w->y + i * w->ldy + begin, w->bias + begin, w->y + i * w->ldy + begin, end - begin);
 }
 
 /* Weight rows of a piece */

@@ -14,6 +14,7 @@
 #include "utils/array.h"
 
 #include "int_array.h"
+#include "large_memory.h"
 
 PG_FUNCTION_INFO_V1(hart_matrix_in);
 PG_FUNCTION_INFO_V1(hart_matrix_out);
@@ -40,11 +41,16 @@ hart_matrix_alloc(int64 rows, int64 cols)
 				 errmsg("matrix of " INT64_FORMAT " rows and " INT64_FORMAT " columns is too large", rows, cols),
 				 errhint("A matrix holds at most %zu numbers.", (size_t) HART_MATRIX_MAX_ELEMENTS)));
 	size = offsetof(HartMatrix, data) + sizeof(float) * (size_t) rows * (size_t) cols;
-	m = palloc(size);
+	if (size < HART_LARGE_BYTES)
+	{
+		m = palloc(size);
+		m->in_large_memory = 0;
+	}
+	else
+		m = hart_large_matrix_alloc(size);
 	SET_VARSIZE(m, size);
 	m->rows = (int32) rows;
 	m->cols = (int32) cols;
-	m->reserved = 0;
 	return m;
 }
 

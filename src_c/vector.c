@@ -227,8 +227,7 @@ add_task(void *arg, size_t begin, size_t end, int worker)
 {
 	AddWork	   *w = arg;
 
-	for (size_t i = begin; i < end; i++)
-		w->out[i] = w->a[i] + w->b[i];
+	hart_kernels->add(w->a + begin, w->b + begin, w->out + begin, end - begin);
 }
 
 Datum
@@ -240,7 +239,7 @@ hart_matrix_add(PG_FUNCTION_ARGS)
 	AddWork		w;
 
 	check_shapes(a, b);
-	out = hart_matrix_alloc(a->rows, a->cols);
+	out = hart_matrix_to_write(PG_GETARG_DATUM(1));
 	w = (AddWork) {a->data, b->data, out->data};
 	hart_run_parallel(hart_matrix_elements(a), HART_PIECE_ELEMENTS, add_task, &w);
 	PG_RETURN_MATRIX(out);
@@ -320,7 +319,7 @@ hart_matrix_multiply(PG_FUNCTION_ARGS)
 	{
 		w.bt = transpose(b);
 		hart_run_parallel(b->cols, MULTIPLY_GRAIN, multiply_task, &w);
-		pfree(w.bt);
+		hart_matrix_free(w.bt);
 	}
 	PG_RETURN_MATRIX(w.out);
 }

@@ -135,7 +135,7 @@ load_numpy(void)
 Datum
 hart_matrix_to_numpy(PG_FUNCTION_ARGS)
 {
-	HartMatrix *m = PG_GETARG_MATRIX(0);
+	HartMatrix *m = (HartMatrix *) PG_DETOAST_DATUM(PG_GETARG_DATUM(0));
 	PyObject   *array;
 	Py_buffer	view;
 
@@ -214,12 +214,12 @@ hart_numpy_to_matrix(PG_FUNCTION_ARGS)
 		SET_VARSIZE(m, size);
 		m->rows = (int32) rows;
 		m->cols = (int32) cols;
-		m->reserved = 0;
+		m->in_large_memory = 0;
 		memcpy(m->data, view.buf, view.len);
 	}
 	PyBuffer_Release(&view);
 	Py_DECREF(array);
 	if (m == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	PG_RETURN_MATRIX(m);
+	PG_RETURN_POINTER(m);
 }

@@ -194,6 +194,28 @@ test_swiglu(void)
 
 /* The parts of softmax: exponentials and their sum, as softmax has them */
 static void
+test_add(void)
+{
+	bool		right = true;
+	bool		in_place = true;
+
+	for (size_t n = 1; n != 0; n = next_size(n))
+	{
+		float	   *a = random_floats(0, n);
+		float	   *b = random_floats(1, n);
+		float	   *o = random_floats(2, n);
+
+		set->add(a, b, o, n);
+		for (size_t i = 0; i < n; i++)
+			right = right && o[i] == a[i] + b[i];
+		set->add(a, b, a, n);
+		in_place = in_place && same_bits(a, o, n);
+	}
+	ok(right, "%s: add", set->name);
+	ok(in_place, "%s: add in place", set->name);
+}
+
+static void
 test_exp_sum(void)
 {
 	bool		right = true;
@@ -316,6 +338,7 @@ main(void)
 		test_rms_norm();
 		test_softmax();
 		test_swiglu();
+		test_add();
 		test_exp_sum();
 		test_gemm_nn();
 	}
