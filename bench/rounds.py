@@ -19,7 +19,7 @@ class Plan:
     decoded: int = 24
     decoded_long: int = 16
     prompts: tuple = (128, 512)
-    prefilled: int = 3
+    prefilled: int = 5
     sequences: tuple = (2, 4, 8, 16)
     steps: int = 8
     together: int = 16
@@ -28,14 +28,11 @@ class Plan:
 
 
 def measure_engine(samples, plan, bandwidth, engine, threads):
-    """Decoding, prompts, sequences together; the bandwidth before and after decoding."""
+    """Decoding, and sequences together; the bandwidth before and after decoding."""
     about = {"threads": threads}
     before = bandwidth(threads)
     times = engine.decode(threads, SHORT, plan.decoded)
     samples.add("decode", engine.name, times, size=SHORT, bandwidth=before + bandwidth(threads), **about)
-    for length in plan.prompts:
-        times = [time for _ in range(plan.prefilled) for time in engine.prefill(threads, length)]
-        samples.add("prefill", engine.name, times, size=length, **about)
     if threads < max(plan.threads):
         return
     if engine.name in FAR_SIGHTED:
@@ -43,6 +40,17 @@ def measure_engine(samples, plan, bandwidth, engine, threads):
     for sequences in plan.sequences:
         times = engine.batch(threads, sequences, plan.steps)
         samples.add("batch", engine.name, times, size=sequences, **about)
+
+
+def measure_prompts(samples, plan, engines, threads):
+    """Every engine runs a prompt before any runs the next: the processor's speed changes within seconds, and so falls on all of them."""
+    for length in plan.prompts:
+        times = {engine.name: [] for engine in engines}
+        for _ in range(plan.prefilled):
+            for engine in engines:
+                times[engine.name] += engine.prefill(threads, length)
+        for engine in engines:
+            samples.add("prefill", engine.name, times[engine.name], size=length, threads=threads)
 
 
 def measure_calls(samples, plan, engine, threads):
@@ -79,8 +87,11 @@ def measure_rounds(samples, plan, bandwidth, hartonomous, engines, text, say):
         say(f"round {number + 1} of {plan.rounds}")
         samples.round = number + 1
         turn = number % len(engines)
-        for engine in engines[turn:] + engines[:turn]:
+        in_turn = engines[turn:] + engines[:turn]
+        for engine in in_turn:
             for count in plan.threads:
                 measure_engine(samples, plan, bandwidth, engine, count)
             first_token(samples, "first_token", engine, text, threads)
+        for count in plan.threads:
+            measure_prompts(samples, plan, in_turn, count)
         measure_calls(samples, plan, hartonomous, threads)

@@ -10,9 +10,9 @@
 
 #define HUGE_PAGE ((size_t) 2 * 1024 * 1024)
 
-/* pieces that are kept, and their bytes: what a layer of a model of a few billion weights makes of 512 tokens */
+/* pieces that are kept, and their bytes, at most: what a layer of a model of a billion weights makes of 512 tokens */
 #define MAX_KEPT 16
-#define MAX_KEPT_BYTES ((size_t) 128 * 1024 * 1024)
+#define MAX_KEPT_BYTES ((size_t) 64 * 1024 * 1024)
 
 static HartLargeMemory kept[MAX_KEPT];
 static int	n_kept = 0;

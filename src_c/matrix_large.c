@@ -2,8 +2,8 @@
  * matrix_large.c
  *	  Large matrices as expanded objects, so that PL/pgSQL hands them on instead of copying them.
  *
- * Such a matrix lies in large memory, its numbers on a cache line, before them what PostgreSQL would store. Its expanded object has a memory
- * context, with which the memory goes.
+ * Such a matrix lies in large memory as PostgreSQL would store it, its numbers on a cache line. Its expanded object has a memory context of its own, with
+ * which the memory goes.
  */
 #include "matrix.h"
 
@@ -19,17 +19,19 @@ typedef struct
 	MemoryContextCallback at_end;
 } LargeMatrix;
 
-/* Begin of the memory of a large matrix: the numbers are at its end */
-typedef union
+/* What its memory begins with, a cache line before the numbers */
+typedef struct
 {
-	struct
-	{
-		LargeMatrix *owner;
-		char		unused[PG_CACHE_LINE_SIZE - sizeof(LargeMatrix *) - offsetof(HartMatrix, data)];
-		HartMatrix	matrix;
-	}			parts;
-	char		bytes[PG_CACHE_LINE_SIZE];
+	LargeMatrix *owner;
+	char		unused[PG_CACHE_LINE_SIZE - sizeof(LargeMatrix *) - offsetof(HartMatrix, data)];
+	HartMatrix	matrix;
 } LargeBegin;
+
+static inline LargeBegin *
+begin_of(HartMatrix *m)
+{
+	return (LargeBegin *) ((char *) m - offsetof(LargeBegin, matrix));
+}
 
 static Size
 flat_size(ExpandedObjectHeader *header)
@@ -65,10 +67,10 @@ hart_large_matrix_alloc(size_t size)
 	large->at_end.func = give_back;
 	large->at_end.arg = large;
 	MemoryContextRegisterResetCallback(context, &large->at_end);
-	large->memory = hart_large_take(offsetof(LargeBegin, parts.matrix) + size);
+	large->memory = hart_large_take(offsetof(LargeBegin, matrix) + size);
 	begin = (LargeBegin *) large->memory.start;
-	begin->parts.owner = large;
-	large->matrix = &begin->parts.matrix;
+	begin->owner = large;
+	large->matrix = &begin->matrix;
 	large->matrix->in_large_memory = 1;
 	return large->matrix;
 }
@@ -76,9 +78,7 @@ hart_large_matrix_alloc(size_t size)
 Datum
 hart_matrix_datum(HartMatrix *m)
 {
-	LargeBegin *begin = (LargeBegin *) ((char *) m - offsetof(LargeBegin, parts.matrix));
-
-	return m->in_large_memory ? EOHPGetRWDatum(&begin->parts.owner->header) : PointerGetDatum(m);
+	return m->in_large_memory ? EOHPGetRWDatum(&begin_of(m)->owner->header) : PointerGetDatum(m);
 }
 
 void
