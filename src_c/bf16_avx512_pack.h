@@ -327,6 +327,7 @@ split_line(const float *x, size_t n, int terms, __m512i lines[HART_BF16_MAX_TERM
 		lines[t] = line_of(_mm512_castps_si512(low_term), _mm512_castps_si512(high_term));
 		low = rest_of(low, low_term);
 		high = rest_of(high, high_term);
+		/* what is left of a number is far smaller */
 		low_large = high_large = 0;
 	}
 }
