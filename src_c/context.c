@@ -43,8 +43,8 @@ unlink_context(HartContext *ctx)
 }
 
 /*
- * Matrices come and go by megabytes. What the C library gives back to the system between two of them must be zeroed again for the
- * next, which in a prompt takes as long as half of the arithmetic; so it keeps some.
+ * Keys, values and matrices of less than HART_LARGE_BYTES come and go. What the C library gives back to the system between two of them must be zeroed
+ * again for the next; so it keeps some.
  */
 static void
 keep_freed_memory(void)

@@ -33,6 +33,7 @@ _PG_init(void)
 {
 	hart_settings_init();
 	hart_context_init();
+	hart_large_memory_init();
 	hart_modify_init();
 }
 

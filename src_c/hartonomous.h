@@ -20,6 +20,7 @@ extern void hart_check_version(void);
 
 extern void hart_settings_init(void);
 extern void hart_context_init(void);
+extern void hart_large_memory_init(void);
 extern void hart_modify_init(void);
 
 #endif							/* HARTONOMOUS_H */

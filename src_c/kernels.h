@@ -241,6 +241,14 @@ typedef struct HartKernels
  */
 extern const HartKernels *hart_kernels;
 
+/* Add a bias of n numbers to n columns of each of m rows of y, which are ldy apart */
+static inline void
+hart_add_bias(float *y, size_t ldy, size_t m, const float *bias, size_t n)
+{
+	for (size_t i = 0; i < m; i++)
+		hart_kernels->add(y + i * ldy, bias, y + i * ldy, n);
+}
+
 static inline bool
 hart_is_packed(HartFormat format)
 {

@@ -40,6 +40,12 @@ at_transaction_end(XactEvent event, void *arg)
 		}
 }
 
+void
+hart_large_memory_init(void)
+{
+	RegisterXactCallback(at_transaction_end, NULL);
+}
+
 static HartLargeMemory
 map(size_t size)
 {
@@ -50,7 +56,8 @@ map(size_t size)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory"),
-				 errdetail("Could not map %zu bytes: %m.", size)));
+				 errdetail("Could not map %zu bytes: %m.", size),
+				 errhint("Run shorter prompts, or fewer sessions at once.")));
 	aligned = (char *) TYPEALIGN(HUGE_PAGE, start);
 	if (aligned > start)
 		munmap(start, aligned - start);
@@ -65,14 +72,8 @@ map(size_t size)
 HartLargeMemory
 hart_large_take(size_t size)
 {
-	static bool registered = false;
 	int			best = -1;
 
-	if (!registered)
-	{
-		RegisterXactCallback(at_transaction_end, NULL);
-		registered = true;
-	}
 	size = TYPEALIGN(HUGE_PAGE, size);
 	for (int i = 0; i < n_kept; i++)
 		if (kept[i].size >= size && (best < 0 || kept[i].size < kept[best].size))

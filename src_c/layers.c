@@ -257,7 +257,7 @@ hart_swiglu(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_DATA_EXCEPTION),
 				 errmsg("different matrix dimensions %d x %d and %d x %d", gate->rows, gate->cols, up->rows, up->cols),
 				 errhint("Gate and up projection must have the same shape.")));
-	out = hart_matrix_to_write(PG_GETARG_DATUM(0));
+	out = hart_matrix_to_write(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
 	w = (SwigluWork) {gate->data, up->data, out->data};
 	hart_run_parallel(hart_matrix_elements(gate), HART_PIECE_ELEMENTS / 2, swiglu_task, &w);
 	PG_RETURN_MATRIX(out);

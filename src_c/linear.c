@@ -96,14 +96,8 @@ widen_columns(const LinearWork *w, int64 row, int64 col, int64 n, float *out)
 static void
 add_bias(const LinearWork *w, int64 row, int64 n)
 {
-	if (w->bias == NULL)
-		return;
-	for (int64 i = 0; i < w->m; i++)
-	{
-		float	   *y = w->y + i * w->weight->rows + row;
-
-		hart_kernels->add(y, w->bias + row, y, n);
-	}
+	if (w->bias != NULL)
+		hart_add_bias(w->y + row, w->weight->rows, w->m, w->bias + row, n);
 }
 
 /* Whether hart_dot1_tile takes weights that lie so in their tiles */

@@ -57,10 +57,8 @@ multiply_task(void *arg, size_t begin, size_t end, int worker)
 	rows.first = hart_place_of(rows.format, rows.first).index;
 	rows.n = end - begin;
 	hart_bf16_kernels->multiply(&rows, &w->x, w->y + begin, w->ldy, w->scratch + worker * w->scratch_size);
-	if (w->bias == NULL)
-		return;
-	for (size_t i = 0; i < w->x.m; i++)
-		hart_kernels->add(w->y + i * w->ldy + begin, w->bias + begin, w->y + i * w->ldy + begin, end - begin);
+	if (w->bias != NULL)
+		hart_add_bias(w->y + begin, w->ldy, w->x.m, w->bias + begin, end - begin);
 }
 
 /*

@@ -56,10 +56,8 @@ multiply_task(void *arg, size_t begin, size_t end, int worker)
 		hart_q8_kernels->one_row(&rows, w->x, w->y + begin);
 	else
 		hart_q8_kernels->rows(&rows, w->x, w->m, w->y + begin, w->ldy, w->scratch + worker * w->scratch_size);
-	if (w->bias == NULL)
-		return;
-	for (int64 i = 0; i < w->m; i++)
-		hart_kernels->add(w->y + i * w->ldy + begin, w->bias + begin, w->y + i * w->ldy + begin, end - begin);
+	if (w->bias != NULL)
+		hart_add_bias(w->y + begin, w->ldy, w->m, w->bias + begin, end - begin);
 }
 
 /* Weight rows of a piece */

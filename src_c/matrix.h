@@ -36,8 +36,8 @@ extern HartMatrix *hart_large_matrix_alloc(size_t size);
 extern Datum hart_matrix_datum(HartMatrix *m);
 extern HartMatrix *hart_matrix_of(Datum d);
 
-/* where a function puts what it makes of an argument, number by number: in its place when nobody else will read the value */
-extern HartMatrix *hart_matrix_to_write(Datum d);
+/* where a function puts what it makes of two arguments of one shape, number by number: in the place of one that nobody else will read */
+extern HartMatrix *hart_matrix_to_write(Datum a, Datum b);
 
 static inline size_t
 hart_matrix_elements(const HartMatrix *m)

@@ -104,9 +104,14 @@ hart_matrix_of(Datum d)
 }
 
 HartMatrix *
-hart_matrix_to_write(Datum d)
+hart_matrix_to_write(Datum a, Datum b)
 {
-	HartMatrix *m = hart_matrix_of(d);
+	HartMatrix *m = hart_matrix_of(a);
 
-	return VARATT_IS_EXTERNAL_EXPANDED_RW(DatumGetPointer(d)) ? m : hart_matrix_alloc(m->rows, m->cols);
+	/* read-write pointers come straight from the function that made the matrix */
+	if (VARATT_IS_EXTERNAL_EXPANDED_RW(DatumGetPointer(a)))
+		return m;
+	if (VARATT_IS_EXTERNAL_EXPANDED_RW(DatumGetPointer(b)))
+		return hart_matrix_of(b);
+	return hart_matrix_alloc(m->rows, m->cols);
 }

@@ -239,7 +239,7 @@ hart_matrix_add(PG_FUNCTION_ARGS)
 	AddWork		w;
 
 	check_shapes(a, b);
-	out = hart_matrix_to_write(PG_GETARG_DATUM(1));
+	out = hart_matrix_to_write(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
 	w = (AddWork) {a->data, b->data, out->data};
 	hart_run_parallel(hart_matrix_elements(a), HART_PIECE_ELEMENTS, add_task, &w);
 	PG_RETURN_MATRIX(out);

@@ -1,6 +1,6 @@
 -- Matrices that are large enough for memory of their own (large_memory.h), which PL/pgSQL hands on without a copy.
 BEGIN;
-SELECT plan(16);
+SELECT plan(17);
 
 -- 300 x 300 numbers, 360 kB, of which neighbours differ
 CREATE FUNCTION pg_temp.large(factor real) RETURNS hart.matrix
@@ -9,7 +9,7 @@ RETURN (SELECT array_agg(r) FROM (SELECT array_agg((factor * ((i * 300 + j) % 10
                                   FROM generate_series(0, 299) AS i, generate_series(0, 299) AS j GROUP BY i ORDER BY i) AS rows)::hart.matrix;
 
 -- What a variable holds after functions that may write in the place of an argument
-CREATE FUNCTION pg_temp.after_adding(OUT kept boolean, OUT sum_right boolean, OUT nested_right boolean, OUT swiglu_kept boolean) RETURNS record
+CREATE FUNCTION pg_temp.after_adding(OUT kept boolean, OUT sum_right boolean, OUT nested_right boolean, OUT swiglu_right boolean, OUT itself_right boolean) RETURNS record
 LANGUAGE plpgsql AS $$
 DECLARE
     a hart.matrix := pg_temp.large(1);
@@ -20,11 +20,13 @@ BEGIN
     c := hart.add(a, b);
     kept := a::text = before AND b::text = before;
     sum_right := c::text = pg_temp.large(2)::text;
-    c := hart.add(a, hart.add(a, hart.add(a, b)));
-    nested_right := c::text = pg_temp.large(4)::text AND a::text = before AND b::text = before;
-    PERFORM hart.swiglu(a, b);
+    c := hart.add(hart.add(a, b), hart.add(a, hart.add(hart.add(a, b), b)));
+    nested_right := c::text = pg_temp.large(6)::text AND a::text = before AND b::text = before;
+    c := hart.add(a, b);
+    swiglu_right := hart.swiglu(hart.add(a, b), b)::text = hart.swiglu(c, b)::text AND hart.swiglu(b, hart.add(a, b))::text = hart.swiglu(b, c)::text
+        AND c::text = pg_temp.large(2)::text AND b::text = before;
     a := hart.add(a, a);
-    swiglu_kept := a::text = pg_temp.large(2)::text AND b::text = before;
+    itself_right := a::text = pg_temp.large(2)::text AND b::text = before;
 END $$;
 
 -- A matrix that comes back from a function, through a block that fails
@@ -46,7 +48,8 @@ SELECT is(hart.matrix_row(pg_temp.large(1), 300), (SELECT array_agg(((299 * 300 
 SELECT ok(kept, 'adding leaves the variables as they were') FROM pg_temp.after_adding();
 SELECT ok(sum_right, 'and makes the sum') FROM pg_temp.after_adding();
 SELECT ok(nested_right, 'sums of sums, which are made in place, are right') FROM pg_temp.after_adding();
-SELECT ok(swiglu_kept, 'a matrix that is assigned to itself is right too') FROM pg_temp.after_adding();
+SELECT ok(swiglu_right, 'and so is SwiGLU, in the place of either argument or of none') FROM pg_temp.after_adding();
+SELECT ok(itself_right, 'a matrix that is assigned to itself is right too') FROM pg_temp.after_adding();
 SELECT is(pg_temp.through_failure()::text, pg_temp.large(3)::text, 'what a failed block assigned stays, what it made goes');
 
 CREATE TEMPORARY TABLE stored (id integer, m hart.matrix);
